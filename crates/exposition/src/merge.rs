@@ -57,7 +57,7 @@ impl<'a> PageFamily<'_, 'a> {
 
     /// Calls `visit` for each sample, in order, without duplicates. Parts of another kind than the first
     /// are left out.
-    pub fn for_each(&self, mut visit: impl FnMut(SampleRef<'a>)) {
+    pub fn for_each(&self, visit: impl FnMut(SampleRef<'a>)) {
         if let [only] = self.parts {
             return only.samples().for_each(visit);
         }
