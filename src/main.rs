@@ -1,1 +1,3 @@
+//! The `redvigil` program.
+
 fn main() {}

@@ -1,0 +1,39 @@
+//! What the operator may say: pure data, defaults, validation.
+//!
+//! One file for each room that it configures (`connect` is configured by `config/connect.rs`), and the
+//! words that several of them use: [`address`], [`secret`], [`units`]. [`compat`] is the command line and
+//! the environment: the table of every flag, and the way from words to a [`Config`].
+//!
+//! Nothing here opens a socket or reads a file by itself, but for the files whose content *is*
+//! configuration (the password file, Lua scripts), which [`compat`] reads while it builds the value.
+
+pub mod address;
+pub mod collect;
+pub mod connect;
+pub mod scrape;
+pub mod secret;
+pub mod serve;
+pub mod telemetry;
+
+pub use address::Address;
+pub use collect::Collect;
+pub use connect::Connect;
+pub use scrape::Scrape;
+pub use secret::Secret;
+pub use serve::Serve;
+pub use telemetry::Telemetry;
+
+/// Everything that the operator said, with defaults where nothing was said.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How to reach servers, and who we are to them.
+    pub connect: Connect,
+    /// What to ask servers for.
+    pub collect: Collect,
+    /// Which targets, and in what time.
+    pub scrape: Scrape,
+    /// Our own HTTP side.
+    pub serve: Serve,
+    /// Our own logs and metrics.
+    pub telemetry: Telemetry,
+}
