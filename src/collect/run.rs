@@ -1,0 +1,273 @@
+//! One collection of one server: at most two pipelined rounds, then the work.
+//!
+//! The first round asks everything that needs no knowledge of the server, and on a kept connection that is
+//! nearly all; the second asks what depends on INFO. What a server refused for good is remembered in
+//! [`Memory`] and not asked again while its run_id stays.
+
+use super::snapshot::{Progress, Snapshot};
+use super::{ALL, Answers, Asks, Collector, Context, Failure, How, Info, Memory, Nodes, Slot, When, Work};
+use crate::config::collect::{Collect, Keys};
+use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Reply, Server};
+use exposition::Builder;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+/// What one collection needs to know.
+pub struct Request<'a> {
+    /// What the operator wants.
+    pub config: &'a Collect,
+    /// Key patterns of this request.
+    pub keys: &'a Keys,
+    /// Whether to PING first, and export how long it took.
+    pub ping: bool,
+    /// Until when to be done.
+    pub deadline: Deadline,
+    /// How to reach other nodes of the cluster.
+    pub nodes: &'a dyn Nodes,
+}
+
+impl<'a> Request<'a> {
+    fn context(
+        &self,
+        server: Option<&'a Server>,
+        info: Option<&'a Info<'a>>,
+        memory: &'a Memory,
+    ) -> Context<'a>
+    where
+        Self: 'a,
+    {
+        Context { config: self.config, keys: self.keys, server, info, memory, now: unix_now() }
+    }
+}
+
+/// Memory that one collection after the other uses.
+#[derive(Default)]
+pub struct Buffers {
+    batch: Batch,
+    first: Replies,
+    second: Replies,
+    work: Replies,
+}
+
+/// Collects from `server` and publishes what was made, step by step, through `snapshot`.
+///
+/// An error means that the conversation broke before INFO was read: nothing was made, and the caller may
+/// try another connection. What goes wrong later is told by the snapshot.
+pub async fn run(
+    server: &mut dyn Converse,
+    request: &Request<'_>,
+    memory: &mut Memory,
+    buffers: &mut Buffers,
+    snapshot: &watch::Sender<Snapshot>,
+) -> Result<(), Error> {
+    let Buffers { batch, first, second, work } = buffers;
+    if request.ping {
+        let took = ping(server, request.deadline, batch, first).await?;
+        snapshot.send_modify(|s| s.ping = Some(took));
+    }
+
+    let known = server.server().cloned().or_else(|| memory.server.clone());
+    let context = request.context(known.as_ref(), None, memory);
+    let at_once = readers(&context, When::Now);
+    let later = readers(&context, When::AfterInfo);
+    snapshot.send_modify(|s| at_once.iter().chain(&later).for_each(|c| s.set(c.name, Progress::Pending)));
+
+    let round = Round::ask(at_once, &context, batch);
+    server.ask(batch, first, request.deadline).await?;
+    let mut plain = Replies::default();
+    if info_text(first).is_err() {
+        // Some servers know no sections.
+        batch.clear();
+        batch.push(&["INFO"]);
+        server.ask(batch, &mut plain, request.deadline).await?;
+    }
+    let text = match info_text(first).or_else(|_| info_text(&plain)) {
+        Ok(text) => text,
+        Err(failure) => {
+            snapshot.send_modify(|s| s.error = Some((failure.kind(), failure.to_string())));
+            return Ok(());
+        }
+    };
+    let info = Info::parse(&text);
+    learn(memory, &info);
+    let role = info.get("role").unwrap_or_default();
+    let known = info.server();
+    let context = request.context(Some(&known), Some(&info), memory);
+    let mut refused = vec![];
+
+    let part = round.read(first, &context, role, snapshot, &mut refused);
+    snapshot.send_modify(|s| {
+        s.up = true;
+        s.role = role.to_owned();
+        s.parts.push(part);
+    });
+
+    let still: Vec<_> = later.iter().filter(|c| (c.when)(&context) == When::Now).copied().collect();
+    snapshot.send_modify(|s| {
+        s.collectors.retain(|(name, progress)| {
+            *progress != Progress::Pending || still.iter().any(|c| c.name == *name)
+        })
+    });
+    if !still.is_empty() {
+        let round = Round::ask(still, &context, batch);
+        match server.ask(batch, second, request.deadline).await {
+            Ok(()) => {
+                let part = round.read(second, &context, role, snapshot, &mut refused);
+                snapshot.send_modify(|s| s.parts.push(part));
+            }
+            Err(error) => give_up(&round, error.into(), snapshot),
+        }
+    }
+
+    let mut talk = Work { server, context, deadline: request.deadline, nodes: request.nodes, replies: work };
+    for collector in ALL {
+        let How::Work(run) = collector.how else { continue };
+        if (collector.when)(&context) == When::Never {
+            continue;
+        }
+        snapshot.send_modify(|s| s.set(collector.name, Progress::Pending));
+        let mut out = builder(&context, role);
+        let outcome = run(&mut talk, &mut out).await;
+        let part = Arc::new(out.finish());
+        snapshot.send_modify(|s| s.parts.push(part));
+        if let Err(Failure::Refused { what, kind, .. }) = &outcome
+            && kind.is_lasting()
+        {
+            refused.push((what, *kind));
+        }
+        settle(collector, outcome, snapshot);
+    }
+    memory.refused.extend(refused);
+    Ok(())
+}
+
+async fn ping(
+    server: &mut dyn Converse,
+    deadline: Deadline,
+    batch: &mut Batch,
+    replies: &mut Replies,
+) -> Result<Duration, Error> {
+    batch.clear();
+    batch.push(&["PING"]);
+    let begin = Instant::now();
+    server.ask(batch, replies, deadline).await?;
+    Ok(begin.elapsed())
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The collectors that read replies and answer `when` like this.
+fn readers(context: &Context<'_>, when: When) -> Vec<&'static Collector> {
+    let reads = |c: &&&Collector| matches!(c.how, How::Read { .. }) && (c.when)(context) == when;
+    ALL.iter().filter(reads).copied().collect()
+}
+
+/// INFO is always asked first. Lua scripts can put any bytes into the names of errors, so the text is
+/// taken as it can be read.
+fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
+    let reply = replies.get(0).ok_or(Failure::shape("INFO"))?;
+    if let Some(refusal) = reply.error() {
+        return Err(Failure::Refused { what: "INFO", kind: refusal.kind(), reply: refusal.text() });
+    }
+    let text = reply.bytes().filter(|bytes| !bytes.is_empty()).ok_or(Failure::shape("INFO"))?;
+    Ok(String::from_utf8_lossy(text))
+}
+
+/// Another run_id is another process: what the old one refused says nothing of it.
+fn learn(memory: &mut Memory, info: &Info<'_>) {
+    let run_id = info.get("run_id").unwrap_or_default();
+    if memory.run_id != run_id {
+        *memory = Memory { run_id: run_id.to_owned(), ..Memory::default() };
+    }
+    memory.server = Some(info.server());
+}
+
+fn builder(context: &Context<'_>, role: &str) -> Builder {
+    let mut out = Builder::with_namespace(&context.config.namespace);
+    if context.config.role_label {
+        out.constant_label("instance_role", role);
+    }
+    out
+}
+
+/// One pipelined round: who asked what.
+struct Round {
+    asked: Vec<(&'static Collector, Vec<Slot>)>,
+}
+
+impl Round {
+    fn ask(collectors: Vec<&'static Collector>, context: &Context<'_>, batch: &mut Batch) -> Self {
+        batch.clear();
+        let mut asked = vec![];
+        for collector in collectors {
+            let How::Read { ask, .. } = collector.how else { continue };
+            let mut asks = Asks { batch, memory: context.memory, slots: vec![] };
+            ask(context, &mut asks);
+            asked.push((collector, asks.slots));
+        }
+        Self { asked }
+    }
+
+    fn read(
+        &self,
+        replies: &Replies,
+        context: &Context<'_>,
+        role: &str,
+        snapshot: &watch::Sender<Snapshot>,
+        refused: &mut Vec<(&'static str, Kind)>,
+    ) -> Arc<exposition::Families> {
+        let mut out = builder(context, role);
+        for (collector, slots) in &self.asked {
+            let How::Read { read, .. } = collector.how else { continue };
+            let mark = out.mark();
+            let outcome = read(context, &Answers { replies, slots }, &mut out);
+            if outcome.is_err() {
+                out.rollback(mark);
+            }
+            // Whether or not the collector could do without.
+            refused.extend(slots.iter().filter_map(|slot| slot.refused_for_good(replies)));
+            settle(collector, outcome, snapshot);
+        }
+        Arc::new(out.finish())
+    }
+}
+
+impl Slot {
+    /// What the server refused here for good.
+    fn refused_for_good(&self, replies: &Replies) -> Option<(&'static str, Kind)> {
+        let refusal = replies.get(*self.sent.as_ref().ok()?).and_then(Reply::error)?;
+        Some((self.what, refusal.kind())).filter(|(_, kind)| kind.is_lasting())
+    }
+}
+
+/// Notes how a collector went.
+fn settle(collector: &Collector, outcome: Result<(), Failure>, snapshot: &watch::Sender<Snapshot>) {
+    let progress = match outcome {
+        Ok(()) => Progress::Done,
+        Err(failure) => {
+            let kind = failure.kind();
+            match failure {
+                Failure::Refused { .. } if kind.is_lasting() => {
+                    warn!(collector = collector.name, error = %failure, "not asked again until the server restarts");
+                }
+                failure => debug!(collector = collector.name, error = %failure, "collector failed"),
+            }
+            Progress::Failed(kind)
+        }
+    };
+    snapshot.send_modify(|s| s.set(collector.name, progress));
+}
+
+/// The conversation broke: nobody in this round gets an answer.
+fn give_up(round: &Round, failure: Failure, snapshot: &watch::Sender<Snapshot>) {
+    let kind = failure.kind();
+    snapshot.send_modify(|s| {
+        round.asked.iter().for_each(|(collector, _)| s.set(collector.name, Progress::Failed(kind)));
+        s.error.get_or_insert((kind, failure.to_string()));
+    });
+}

@@ -1,0 +1,85 @@
+//! From an address to a stream: DNS, TCP or a unix socket, TLS.
+
+use super::Deadline;
+use super::error::Error;
+use crate::config::Address;
+use crate::config::address::Endpoint;
+use crate::config::connect::Tls;
+use crate::net::tls;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+/// Anything that bytes go through.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+
+/// Opens a stream to `address`.
+pub async fn dial(
+    address: &Address,
+    tls: &Tls,
+    clients: &tls::Clients,
+    deadline: Deadline,
+) -> Result<Box<dyn Stream>, Error> {
+    let name = address.to_string();
+    match &address.endpoint {
+        Endpoint::Unix(path) => {
+            let stream = within(deadline, &name, "the connect", UnixStream::connect(path)).await?;
+            Ok(Box::new(stream.map_err(|source| Error::Connect { address: name, source })?))
+        }
+        Endpoint::Tcp { host, port } => {
+            let stream = tcp(&name, host, *port, deadline).await?;
+            if !address.tls {
+                return Ok(Box::new(stream));
+            }
+            let refuse = |source| Error::Tls { address: name.clone(), source };
+            let config = clients.get(tls).map_err(refuse)?;
+            let server = tls::server_name(tls, host).map_err(refuse)?;
+            let handshake = TlsConnector::from(config).connect(server, stream);
+            let stream = within(deadline, &name, "the TLS handshake", handshake).await?;
+            Ok(Box::new(stream.map_err(|error| refuse(error.into()))?))
+        }
+    }
+}
+
+/// Tries all addresses of the host, each with its share of the time that is left, so that a dead first
+/// address does not use up the time of a living second one.
+async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<TcpStream, Error> {
+    let no_address = |source| Error::Dns { host: host.to_owned(), source };
+    let found = within(deadline, name, "the name lookup", lookup_host((host, port))).await?;
+    let addresses: Vec<SocketAddr> = found.map_err(no_address)?.collect();
+    let mut last = no_address(io::Error::new(io::ErrorKind::NotFound, "no address"));
+    for (i, address) in addresses.iter().enumerate() {
+        let share = deadline.left() / (addresses.len() - i) as u32;
+        let attempt = Deadline::until(Instant::now() + share);
+        match within(attempt, name, "the connect", TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // A batch is one write; without this the tail of a large one waits for an ACK.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(source)) => last = Error::Connect { address: name.to_owned(), source },
+            Err(timeout) => last = timeout,
+        }
+    }
+    Err(last)
+}
+
+/// Waits for `future` until the deadline.
+pub(super) async fn within<T>(
+    deadline: Deadline,
+    address: &str,
+    what: &'static str,
+    future: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let begin = Instant::now();
+    timeout_at(deadline.next(), future).await.map_err(|_| Error::Timeout {
+        address: address.to_owned(),
+        what,
+        after: begin.elapsed(),
+    })
+}

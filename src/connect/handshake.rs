@@ -1,0 +1,110 @@
+//! The first words on a connection: version of the protocol, who we are, which database.
+//!
+//! `HELLO 3` does the first two at once and says what the server is, so that the first collection can
+//! already choose its commands. Servers and proxies that do not know it get `AUTH` and RESP2.
+//! <https://redis.io/docs/latest/commands/hello/>
+
+use super::dial::dial;
+use super::{Batch, Connection, Deadline, Error, Kind, Mode, Replies, Reply, Server, Version};
+use crate::config::connect::Tls;
+use crate::config::{Address, Secret};
+use crate::net::tls;
+
+/// The name that `CLIENT LIST` shows for us.
+pub const CLIENT_NAME: &str = "redvigil";
+
+/// Who we are to a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The ACL user; `None`: the default user.
+    pub user: Option<String>,
+    /// The password; without one nothing is sent.
+    pub password: Option<Secret>,
+    /// Whether to name ourselves.
+    pub set_name: bool,
+}
+
+/// Dials, shakes hands and selects the database of the address.
+///
+/// Fails with the error of the first step that fails; `-NOAUTH` and `-WRONGPASS` are
+/// [`Error::Refused`] of kind [`Kind::Auth`].
+pub async fn connect(
+    address: &Address,
+    login: &Login,
+    tls: &Tls,
+    clients: &tls::Clients,
+    deadline: Deadline,
+) -> Result<Connection, Error> {
+    let stream = dial(address, tls, clients, deadline).await?;
+    let mut connection = Connection::new(stream, address.to_string());
+    let mut replies = Replies::default();
+    let mut batch = Batch::default();
+
+    hello(&mut batch, login);
+    connection.exchange(&batch, &mut replies, deadline).await?;
+    let answer = replies.get(0);
+    match answer.and_then(Reply::error) {
+        None => connection.server = answer.map(describe),
+        Some(refusal) if refusal.kind() == Kind::Unsupported => {
+            resp2(&mut batch, login);
+            if !batch.is_empty() {
+                connection.exchange(&batch, &mut replies, deadline).await?;
+                // Only AUTH must succeed; a name is a courtesy.
+                if login.password.is_some() {
+                    accept(&connection, "AUTH", replies.get(0))?;
+                }
+            }
+        }
+        Some(_) => accept(&connection, "HELLO", answer)?,
+    }
+    if address.db != 0 {
+        batch.clear();
+        batch.push(&["SELECT", &address.db.to_string()]);
+        connection.exchange(&batch, &mut replies, deadline).await?;
+        accept(&connection, "SELECT", replies.get(0))?;
+    }
+    Ok(connection)
+}
+
+fn hello(batch: &mut Batch, login: &Login) {
+    let mut words = vec!["HELLO", "3"];
+    if let Some(password) = &login.password {
+        words.extend(["AUTH", login.user.as_deref().unwrap_or("default"), password.expose()]);
+    }
+    if login.set_name {
+        words.extend(["SETNAME", CLIENT_NAME]);
+    }
+    batch.clear();
+    batch.push(&words);
+}
+
+fn resp2(batch: &mut Batch, login: &Login) {
+    batch.clear();
+    match (&login.user, &login.password) {
+        (Some(user), Some(password)) => batch.push(&["AUTH", user, password.expose()]),
+        (None, Some(password)) => batch.push(&["AUTH", password.expose()]),
+        (_, None) => {}
+    }
+    if login.set_name {
+        batch.push(&["CLIENT", "SETNAME", CLIENT_NAME]);
+    }
+}
+
+fn describe(hello: Reply<'_>) -> Server {
+    let text = |key| hello.field(key).and_then(Reply::text).unwrap_or_default();
+    let version = Version::parse(text("version"));
+    // Valkey has all commands of Redis 7.2.4 and says its own version here.
+    let valkey = (text("server") == "valkey").then_some(version);
+    let version = if valkey.is_some() { Version(7, 2, 4) } else { version };
+    Server { mode: Mode::parse(text("mode")), version, valkey }
+}
+
+fn accept(connection: &Connection, what: &'static str, reply: Option<Reply<'_>>) -> Result<(), Error> {
+    let Some(refusal) = reply.and_then(Reply::error) else { return Ok(()) };
+    Err(Error::Refused {
+        address: connection.address.clone(),
+        what,
+        reply: refusal.text(),
+        kind: refusal.kind(),
+    })
+}

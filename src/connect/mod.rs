@@ -1,0 +1,161 @@
+//! One live conversation with one Redis or Valkey.
+//!
+//! - [`dial`]: from an address to a stream
+//! - [`handshake`]: who we are, which version of the protocol, which database
+//! - [`resp`], [`reply`]: commands into bytes, bytes into replies
+//! - [`server`]: what the server said of itself
+//! - [`error`]: what can go wrong, in a closed set of kinds
+//! - [`replay`]: the same conversation from recorded replies, for tests
+//!
+//! What a newcomer would get wrong: after a time-out or a protocol error a [`Connection`] must not be used
+//! again, since the late reply would be read as the next one. [`Connection::ask`] makes sure of it.
+
+pub mod dial;
+pub mod error;
+pub mod handshake;
+pub mod replay;
+pub mod reply;
+pub mod resp;
+pub mod server;
+
+pub use error::{Error, Kind};
+pub use handshake::{Login, connect};
+pub use reply::{Refusal, Replies, Reply};
+pub use resp::{Batch, Limits};
+pub use server::{Mode, Server, Version};
+
+use dial::{Stream, within};
+use resp::{Decoder, Progress};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// A future that can be named in a trait.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+/// Something that answers batches of commands: a [`Connection`], or recorded replies in tests.
+pub trait Converse: Send {
+    /// Sends the batch and adds its replies to `into`, which is cleared first. An error reply of the
+    /// server is a reply like any other; an [`Error`] means that the conversation is over.
+    fn ask<'a>(&'a mut self, batch: &'a Batch, into: &'a mut Replies, deadline: Deadline) -> Asking<'a>;
+
+    /// What the server said of itself at the handshake, where it said anything.
+    fn server(&self) -> Option<&Server>;
+}
+
+/// Until when we wait: for all together, and for each reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    end: Option<Instant>,
+    silence: Duration,
+}
+
+impl Deadline {
+    /// Everything must be done by then.
+    pub fn until(end: Instant) -> Self {
+        Self { end: Some(end), silence: Duration::MAX }
+    }
+
+    /// No end, but no silence of more than that between two pieces of an answer.
+    pub fn silence(silence: Duration) -> Self {
+        Self { end: None, silence }
+    }
+
+    /// The same, and an end not later than `limit` from now: for dialling, which is one step.
+    pub fn at_most(self, limit: Duration) -> Self {
+        let end = Instant::now() + limit;
+        Self { end: Some(self.end.map_or(end, |e| e.min(end))), silence: self.silence }
+    }
+
+    /// When the next wait must end.
+    pub fn next(self) -> Instant {
+        // A century stands in for `Duration::MAX`, which no clock can add.
+        let silent = Instant::now() + self.silence.min(Duration::from_secs(100 * 365 * 86_400));
+        self.end.map_or(silent, |end| end.min(silent))
+    }
+
+    /// How long the next wait may be.
+    pub fn left(self) -> Duration {
+        self.next().saturating_duration_since(Instant::now())
+    }
+
+    /// The end of everything, if there is one.
+    pub fn end(self) -> Option<Instant> {
+        self.end
+    }
+}
+
+/// A connection to one server, after the handshake.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    address: String,
+    server: Option<Server>,
+    limits: Limits,
+    /// Set while a batch is under way; stays set when it failed or was given up.
+    broken: bool,
+}
+
+impl Connection {
+    fn new(stream: Box<dyn Stream>, address: String) -> Self {
+        Self { stream, address, server: None, limits: Limits::default(), broken: false }
+    }
+
+    /// Whether the next batch may be asked here.
+    pub fn is_usable(&self) -> bool {
+        !self.broken
+    }
+
+    async fn exchange(&mut self, batch: &Batch, into: &mut Replies, deadline: Deadline) -> Result<(), Error> {
+        into.clear();
+        if self.broken {
+            return Err(self.closed(io::ErrorKind::NotConnected.into()));
+        }
+        // Set before the first byte leaves: if this future is dropped half-way, it stays set.
+        self.broken = true;
+        let written = within(deadline, &self.address, "a batch of commands", async {
+            self.stream.write_all(batch.bytes()).await?;
+            self.stream.flush().await
+        });
+        let written = written.await?;
+        let mut decoder = Decoder::default();
+        let mut room = 16 * 1024;
+        loop {
+            let progress = decoder
+                .advance(into, batch.len(), &self.limits)
+                .map_err(|source| Error::Protocol { address: self.address.clone(), source })?;
+            let Progress::Missing(missing) = progress else { break };
+            into.buffer.reserve(missing.clamp(room, 4 << 20));
+            room = (room * 2).min(256 * 1024);
+            let read = self.stream.read_buf(&mut into.buffer);
+            match within(deadline, &self.address, "a batch of commands", read).await? {
+                // A server that has too many clients says so and hangs up before we have written: what
+                // it said was read above, so this is a plain end.
+                Ok(0) => {
+                    let source = written.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Err(self.closed(source));
+                }
+                Ok(_) => {}
+                Err(source) => return Err(self.closed(source)),
+            }
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    fn closed(&self, source: io::Error) -> Error {
+        Error::Closed { address: self.address.clone(), source }
+    }
+}
+
+impl Converse for Connection {
+    fn ask<'a>(&'a mut self, batch: &'a Batch, into: &'a mut Replies, deadline: Deadline) -> Asking<'a> {
+        Box::pin(self.exchange(batch, into, deadline))
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+}

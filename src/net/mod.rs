@@ -1,0 +1,3 @@
+//! Sockets to all that is not Redis, and TLS for everything.
+
+pub mod tls;
