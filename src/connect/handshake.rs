@@ -14,7 +14,7 @@ use crate::net::tls;
 pub const CLIENT_NAME: &str = "redvigil";
 
 /// Who we are to a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Login {
     /// The ACL user; `None`: the default user.
     pub user: Option<String>,

@@ -54,14 +54,14 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    /// An end, if there is one, and no silence of more than that between two pieces of an answer.
+    pub fn new(end: Option<Instant>, silence: Duration) -> Self {
+        Self { end, silence }
+    }
+
     /// Everything must be done by then.
     pub fn until(end: Instant) -> Self {
         Self { end: Some(end), silence: Duration::MAX }
-    }
-
-    /// No end, but no silence of more than that between two pieces of an answer.
-    pub fn silence(silence: Duration) -> Self {
-        Self { end: None, silence }
     }
 
     /// The same, and an end not later than `limit` from now: for dialling, which is one step.

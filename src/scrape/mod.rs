@@ -1,0 +1,15 @@
+//! When, how many at once, and what came of it: the room that drives [`crate::connect`] and
+//! [`crate::collect`].
+//!
+//! - [`once`]: one collection of one target on demand, shared by all who ask at the same time
+//! - [`worker`]: the connection that a target keeps, and what is remembered of it
+//! - [`shape`]: the outcome of a collection as metric families
+//!
+//! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns
+//! every collection under way, and is run by the daemon.
+
+pub mod once;
+pub mod shape;
+pub mod worker;
+
+pub use once::{Collections, Scraper, Wanted};

@@ -1,0 +1,112 @@
+//! One target: the connection that it keeps, and what is remembered of it.
+
+use crate::collect::run::{self, Buffers, Request};
+use crate::collect::{Connecting, Memory, Nodes, Snapshot};
+use crate::config::collect::{Collect, Keys};
+use crate::config::connect::Tls;
+use crate::config::{Address, Connect};
+use crate::connect::{self, Connection, Converse, Deadline, Error, Login};
+use crate::net::tls;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+use tracing::info;
+
+/// Who is asked for what: two requests with the same job share a collection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    /// The server.
+    pub address: Address,
+    /// Who we are to it.
+    pub login: Login,
+    /// TLS towards it.
+    pub tls: Tls,
+    /// Key patterns.
+    pub keys: Keys,
+}
+
+/// What a target keeps from one collection to the next.
+#[derive(Default)]
+pub struct Kept {
+    connection: Option<Connection>,
+    memory: Memory,
+}
+
+/// Collects once, over the kept connection where it still lives. Publishes everything through `snapshot`,
+/// the end included.
+pub async fn collect(
+    job: &Job,
+    kept: &mut Kept,
+    config: &Collect,
+    connect: &Connect,
+    clients: &Arc<tls::Clients>,
+    deadline: Deadline,
+    snapshot: &watch::Sender<Snapshot>,
+) {
+    let begin = Instant::now();
+    let reach = Reach { job, connect, clients };
+    if let Err(error) = reach.run(kept, config, deadline, snapshot).await {
+        let (kind, text) = (error.kind(), error.chain());
+        info!(target = %job.address, reason = kind.as_str(), error = text, "collection failed");
+        snapshot.send_modify(|s| s.error = Some((kind, text)));
+    }
+    if kept.connection.as_ref().is_some_and(|connection| !connection.is_usable()) {
+        kept.connection = None;
+    }
+    snapshot.send_modify(|s| s.duration = Some(begin.elapsed()));
+}
+
+/// How a job's servers are reached.
+struct Reach<'a> {
+    job: &'a Job,
+    connect: &'a Connect,
+    clients: &'a Arc<tls::Clients>,
+}
+
+impl Reach<'_> {
+    async fn run(
+        &self,
+        kept: &mut Kept,
+        config: &Collect,
+        deadline: Deadline,
+        snapshot: &watch::Sender<Snapshot>,
+    ) -> Result<(), Error> {
+        let mut buffers = Buffers::default();
+        let request =
+            Request { config, keys: &self.job.keys, ping: self.connect.ping, deadline, nodes: self };
+        // A kept connection may have been closed since: the server restarted, or dropped idle clients.
+        // That is no failure of the server, so a new one is tried once.
+        if let Some(mut connection) = kept.connection.take() {
+            snapshot.send_modify(|s| s.connect = Some(std::time::Duration::ZERO));
+            match run::run(&mut connection, &request, &mut kept.memory, &mut buffers, snapshot).await {
+                Ok(()) => {
+                    kept.connection = Some(connection);
+                    return Ok(());
+                }
+                Err(Error::Closed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let begin = Instant::now();
+        let dialled = self.dial(&self.job.address, deadline).await;
+        snapshot.send_modify(|s| s.connect = Some(begin.elapsed()));
+        let connection = kept.connection.insert(dialled?);
+        run::run(connection, &request, &mut kept.memory, &mut buffers, snapshot).await
+    }
+
+    async fn dial(&self, address: &Address, deadline: Deadline) -> Result<Connection, Error> {
+        let deadline = deadline.at_most(self.connect.timeout);
+        connect::connect(address, &self.job.login, &self.job.tls, self.clients, deadline).await
+    }
+}
+
+impl Nodes for Reach<'_> {
+    fn connect<'a>(&'a self, host: &'a str, port: u16, deadline: Deadline) -> Connecting<'a> {
+        Box::pin(async move {
+            let mut address = Address::tcp(host, port);
+            address.tls = self.job.address.tls;
+            let connection = self.dial(&address, deadline).await?;
+            Ok(Box::new(connection) as Box<dyn Converse>)
+        })
+    }
+}
