@@ -3,11 +3,19 @@
 //! The rooms in reading order: data flows down this list, imports point up it.
 //! `tests/architecture.rs` keeps that true.
 
-pub mod collect;
-pub mod config; // what the operator may say: pure data, defaults, validation
+/// What the operator may say: pure data, defaults, validation.
+pub mod config;
+/// What we say of ourselves: logs, counters, the process.
+pub mod telemetry;
+/// Sockets to all that is not Redis, and TLS for everything.
+pub mod net;
+/// One live conversation with one Redis or Valkey.
 pub mod connect;
+/// Replies into metric families, one file a command family.
+pub mod collect;
+/// When, how many at once, and the latest result.
+pub mod scrape;
+/// Our own HTTP side: metrics, scrape, health.
+pub mod serve;
+/// Puts it together: starts in the order of the data, stops in the opposite order.
 pub mod daemon;
-pub mod net; // TLS and HTTP: sockets to all that is not Redis // one live conversation with one Redis or Valkey // replies into metric families, one file a command family
-pub mod scrape; // when, how many at once, and the latest result
-pub mod serve; // HTTP: metrics, scrape, health
-pub mod telemetry; // our own logs, counters and process // puts it together: starts and stops
