@@ -1,7 +1,8 @@
 //! What the operator may say about what is collected.
 
+use super::validate;
 use percent_encoding::percent_decode_str;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to ask servers for. The defaults are those of redis_exporter.
 #[derive(Clone, Debug)]
@@ -188,6 +189,21 @@ pub struct Script {
     pub path: PathBuf,
     /// The source.
     pub source: String,
+}
+
+impl Script {
+    /// Reads the files of a comma list; a file that is named twice counts once.
+    pub fn read_list(text: &str) -> Result<Vec<Self>, String> {
+        let mut scripts: Vec<Self> = vec![];
+        for path in text.split(',').filter(|_| !text.is_empty()).map(Path::new) {
+            if scripts.iter().all(|script| script.path != path) {
+                let source = validate::read(path)
+                    .map_err(|error| format!("has the script {path:?}, which {error}"))?;
+                scripts.push(Self { path: path.into(), source });
+            }
+        }
+        Ok(scripts)
+    }
 }
 
 #[cfg(test)]

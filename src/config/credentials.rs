@@ -7,8 +7,9 @@
 //! What a newcomer would get wrong: `redis://h` and `rediss://h` are not the same here. Whoever may ask for
 //! a scrape must not be able to have a password sent in the clear that the flags send by TLS.
 
-use super::{Address, Connect, Secret};
+use super::{Address, Connect, Secret, validate};
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 /// What `AUTH` or `HELLO` sends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,12 @@ impl Connect {
         let first = entries.next()?;
         Some(if first.is_empty() { entries.find(|entry| !entry.is_empty()).unwrap_or(first) } else { first })
     }
+}
+
+/// Reads a password file, at start and at every reload. The error ends a sentence that begins with the path.
+pub fn read_password_file(path: &Path) -> Result<HashMap<String, Secret>, String> {
+    let text = validate::read(path)?;
+    parse_password_file(&text).map_err(|error| format!("is no password file: {error}"))
 }
 
 /// Reads the text of a password file: a JSON object from addresses to passwords, in any written form of

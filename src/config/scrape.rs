@@ -48,6 +48,10 @@ impl HostPattern {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let expected = "expected a host name with *, host:port, a network such as 10.0.0.0/8 or unix:///path";
+        if text.contains('@') {
+            // It may be an address with a password in it.
+            return Err(format!("has a pattern with a user; {expected}"));
+        }
         let fail = |why: &str| Err(format!("has the pattern {text:?}, {why}; {expected}"));
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -57,8 +61,8 @@ impl HostPattern {
                 fail("whose path does not start with /")
             };
         }
-        if text.contains("://") || text.contains('@') {
-            return fail("which has a scheme or a user");
+        if text.contains("://") {
+            return fail("which has a scheme");
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::Net(ip.to_canonical().into()));

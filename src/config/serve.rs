@@ -120,6 +120,22 @@ pub enum TlsVersion {
     V13,
 }
 
+impl TlsVersion {
+    /// Reads `TLS1.0` to `TLS1.3`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "TLS1.0" | "TLS1.1" | "TLS1.2" => Ok(Self::V12),
+            "TLS1.3" => Ok(Self::V13),
+            _ => Err("is no TLS version; expected TLS1.2 or TLS1.3".into()),
+        }
+    }
+
+    /// Whether it is a word for a version that we do not speak.
+    pub fn is_old(text: &str) -> bool {
+        matches!(text, "TLS1.0" | "TLS1.1")
+    }
+}
+
 /// One user for basic auth.
 #[derive(Clone, Debug)]
 pub struct BasicAuth {
