@@ -4,3 +4,5 @@
 //! `tests/architecture.rs` keeps that true.
 
 pub mod config; // what the operator may say: pure data, defaults, validation
+
+pub mod cli; // the command line
