@@ -19,3 +19,5 @@ pub mod scrape;
 pub mod serve;
 /// Puts it together: starts in the order of the data, stops in the opposite order.
 pub mod daemon;
+/// The command line: exit codes, help, completions.
+pub mod cli;

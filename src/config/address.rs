@@ -191,12 +191,13 @@ fn parse_userinfo(text: Option<&str>) -> Result<(Option<String>, Option<Secret>)
 fn parse_host(text: &str) -> Result<Endpoint, AddressError> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or(AddressError::Brackets)?;
-        host.parse::<std::net::Ipv6Addr>().map_err(|_| AddressError::Brackets)?;
+        // `[0:0::1]` and `[::1]` are one server, so one text.
+        let host = host.parse::<std::net::Ipv6Addr>().map_err(|_| AddressError::Brackets)?.to_string();
         let port = match port {
             "" => None,
             port => Some(port.strip_prefix(':').ok_or(AddressError::Port)?),
         };
-        (host.to_owned(), port)
+        (host, port)
     } else {
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => return Err(AddressError::Brackets),
@@ -249,6 +250,7 @@ mod tests {
             ("tcp://h:1", "redis://h:1"),
             ("[::1]:7000", "redis://[::1]:7000"),
             ("redis://[fe80::1]", "redis://[fe80::1]:6379"),
+            ("[0:0:0::1]:7000", "redis://[::1]:7000"),
             ("redis://u%40x:p%2Fw@h", "redis://u@x@h:6379"),
             ("redis://:pw@h", "redis://h:6379"),
             ("redis://name@h", "redis://name@h:6379"),

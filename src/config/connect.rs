@@ -1,6 +1,6 @@
 //! What the operator may say about reaching Redis: time-outs, TLS, credentials.
 
-use super::Secret;
+use super::{Address, Secret};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Connect {
     /// Bounds dialling with authentication, and the silence between two replies, where the caller gave no
-    /// deadline of its own. `--connection-timeout`, 15 s.
+    /// deadline of its own. `--connection-timeout`, 15 s; more than zero.
     pub timeout: Duration,
     /// Whether to say who we are by `CLIENT SETNAME`. `--set-client-name`, on.
     pub set_client_name: bool,
@@ -23,10 +23,17 @@ pub struct Connect {
     pub password: Secret,
     /// `--redis.password-file`, to be read again at a reload.
     pub password_file: Option<PathBuf>,
-    /// What the password file said: passwords by [normalised address](super::Address::key).
+    /// What the password file said: passwords by [normalised address](super::Address::key). An empty one
+    /// says that the operator knows the server and gives it [`Self::password`].
     pub passwords: HashMap<String, Secret>,
     /// `--scrape.credentials-for`: which `/scrape` targets get [`Self::password`].
     pub trusted: Vec<super::scrape::HostPattern>,
+    /// The address of `--redis.addr`, the same as [`target`](super::Scrape::target): a `/scrape` request
+    /// for this server gets the credentials that the flags give it.
+    pub flag_target: Option<Address>,
+    /// Every target gets [`Self::password`]: the peer's multi-target mode, an empty `--redis.addr` with
+    /// `--redis.password`, and no `--scrape.credentials-for` that narrows it.
+    pub password_for_all: bool,
 }
 
 impl Default for Connect {
@@ -41,6 +48,8 @@ impl Default for Connect {
             password_file: None,
             passwords: HashMap::new(),
             trusted: vec![],
+            flag_target: Some(Address::default()),
+            password_for_all: false,
         }
     }
 }

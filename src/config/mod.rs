@@ -1,23 +1,30 @@
 //! What the operator may say: pure data, defaults, validation.
 //!
 //! One file for each room that it configures (`connect` is configured by `config/connect.rs`), and the
-//! words that several of them use: [`address`], [`secret`], [`units`]. [`compat`] is the command line and
+//! words that several of them use: [`address`], [`secret`], [`credentials`],
+//! [`units`], [`validate`]. [`compat`] is the command line and
 //! the environment: the table of every flag, and the way from words to a [`Config`].
 //!
 //! Nothing here opens a socket or reads a file by itself, but for the files whose content *is*
 //! configuration (the password file, Lua scripts), which [`compat`] reads while it builds the value.
 
 pub mod address;
+pub mod build;
 pub mod collect;
+pub mod compat;
 pub mod connect;
+pub mod credentials;
 pub mod scrape;
 pub mod secret;
 pub mod serve;
 pub mod telemetry;
+pub mod units;
+pub mod validate;
 
 pub use address::Address;
 pub use collect::Collect;
 pub use connect::Connect;
+pub use credentials::{Credentials, Origin};
 pub use scrape::Scrape;
 pub use secret::Secret;
 pub use serve::Serve;

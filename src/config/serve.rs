@@ -24,6 +24,11 @@ pub struct Serve {
     pub tls: Option<ServerTls>,
     /// Basic auth from the peer's flags.
     pub basic_auth: Option<BasicAuth>,
+    /// `--web.max-requests`: requests that are worked on at once; more are answered 503 at once. 512: two
+    /// Prometheus that scrape 200 targets each through us in the same instant.
+    pub max_requests: usize,
+    /// `--web.max-connections`: connections open at once, idle ones included. 1024.
+    pub max_connections: usize,
 }
 
 impl Default for Serve {
@@ -38,6 +43,8 @@ impl Default for Serve {
             web_config: None,
             tls: None,
             basic_auth: None,
+            max_requests: 512,
+            max_connections: 1024,
         }
     }
 }
@@ -54,6 +61,41 @@ pub enum Listen {
     },
     /// A unix socket; the file is made at start and removed at stop.
     Unix(PathBuf),
+}
+
+impl Listen {
+    /// Reads `:9121`, `127.0.0.1:0`, `[::1]:9121`, `host:9121`, `unix:/path`, `unix:///path`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let fail = || "is no address to listen on; expected :9121, 127.0.0.1:9121, [::1]:9121 or unix:/path";
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.is_empty() { Err(fail().into()) } else { Ok(Self::Unix(path.into())) };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(fail)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().map_err(|_| fail())?.to_string(),
+            None => host.to_ascii_lowercase(),
+        };
+        let host_is_bare = !text.starts_with('[');
+        if host_is_bare && host.chars().any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+            return Err(fail().into());
+        }
+        if !port.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(fail().into());
+        }
+        Ok(Self::Tcp { host, port: port.parse().map_err(|_| fail())? })
+    }
+}
+
+/// As one writes it in a flag.
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// HTTPS from the peer's flags; the files are read again for each handshake after they changed.
@@ -78,6 +120,22 @@ pub enum TlsVersion {
     V13,
 }
 
+impl TlsVersion {
+    /// Reads `TLS1.0` to `TLS1.3`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "TLS1.0" | "TLS1.1" | "TLS1.2" => Ok(Self::V12),
+            "TLS1.3" => Ok(Self::V13),
+            _ => Err("is no TLS version; expected TLS1.2 or TLS1.3".into()),
+        }
+    }
+
+    /// Whether it is a word for a version that we do not speak.
+    pub fn is_old(text: &str) -> bool {
+        matches!(text, "TLS1.0" | "TLS1.1")
+    }
+}
+
 /// One user for basic auth.
 #[derive(Clone, Debug)]
 pub struct BasicAuth {
@@ -94,4 +152,44 @@ pub enum PasswordCheck {
     Plain(Secret),
     /// By bcrypt.
     Bcrypt(Secret),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on_have_a_port_or_a_path() {
+        fn check(text: &str, expected: Option<&str>) {
+            assert_eq!(Listen::parse(text).ok().map(|l| l.to_string()).as_deref(), expected, "{text}");
+        }
+        check(":9121", Some(":9121"));
+        check("127.0.0.1:0", Some("127.0.0.1:0"));
+        check("0.0.0.0:9121", Some("0.0.0.0:9121"));
+        check("[::1]:9121", Some("[::1]:9121"));
+        check("[0:0::0]:1", Some("[::]:1"));
+        check("Localhost:9121", Some("localhost:9121"));
+        check("unix:/run/redvigil.sock", Some("unix:/run/redvigil.sock"));
+        check("unix:///run/redvigil.sock", Some("unix:/run/redvigil.sock"));
+        check("unix:redvigil.sock", Some("unix:redvigil.sock"));
+        for text in [
+            "",
+            "9121",
+            "host",
+            "host:",
+            ":http",
+            ":70000",
+            ":-1",
+            ":+1",
+            "::1:9121",
+            "[::1]",
+            "[x]:1",
+            "h h:1",
+            "http://h:1",
+            "unix:",
+            "unix://",
+        ] {
+            check(text, None);
+        }
+    }
 }

@@ -6,8 +6,9 @@
 
 use super::dial::dial;
 use super::{Batch, Connection, Deadline, Error, Kind, Mode, Replies, Reply, Server, Version};
+use crate::config::Address;
 use crate::config::connect::Tls;
-use crate::config::{Address, Secret};
+use crate::config::credentials::Credentials;
 use crate::net::tls;
 
 /// The name that `CLIENT LIST` shows for us.
@@ -16,10 +17,8 @@ pub const CLIENT_NAME: &str = "redvigil";
 /// Who we are to a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Login {
-    /// The ACL user; `None`: the default user.
-    pub user: Option<String>,
-    /// The password; without one nothing is sent.
-    pub password: Option<Secret>,
+    /// User and password; without them nothing is sent.
+    pub credentials: Option<Credentials>,
     /// Whether to name ourselves.
     pub set_name: bool,
 }
@@ -50,7 +49,7 @@ pub async fn connect(
             if !batch.is_empty() {
                 connection.exchange(&batch, &mut replies, deadline).await?;
                 // Only AUTH must succeed; a name is a courtesy.
-                if login.password.is_some() {
+                if login.credentials.is_some() {
                     accept(&connection, "AUTH", replies.get(0))?;
                 }
             }
@@ -68,8 +67,8 @@ pub async fn connect(
 
 fn hello(batch: &mut Batch, login: &Login) {
     let mut words = vec!["HELLO", "3"];
-    if let Some(password) = &login.password {
-        words.extend(["AUTH", login.user.as_deref().unwrap_or("default"), password.expose()]);
+    if let Some(Credentials { user, password }) = &login.credentials {
+        words.extend(["AUTH", user.as_deref().unwrap_or("default"), password.expose()]);
     }
     if login.set_name {
         words.extend(["SETNAME", CLIENT_NAME]);
@@ -80,10 +79,10 @@ fn hello(batch: &mut Batch, login: &Login) {
 
 fn resp2(batch: &mut Batch, login: &Login) {
     batch.clear();
-    match (&login.user, &login.password) {
-        (Some(user), Some(password)) => batch.push(&["AUTH", user, password.expose()]),
-        (None, Some(password)) => batch.push(&["AUTH", password.expose()]),
-        (_, None) => {}
+    match &login.credentials {
+        Some(Credentials { user: Some(user), password }) => batch.push(&["AUTH", user, password.expose()]),
+        Some(Credentials { user: None, password }) => batch.push(&["AUTH", password.expose()]),
+        None => {}
     }
     if login.set_name {
         batch.push(&["CLIENT", "SETNAME", CLIENT_NAME]);

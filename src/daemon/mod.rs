@@ -1,6 +1,7 @@
 //! Puts it together: starts in the order of the data, stops in the opposite order.
 
 use crate::config::Config;
+use crate::config::compat::Warning;
 use crate::config::serve::Listen;
 use crate::scrape::once;
 use crate::serve::{State, listen};
@@ -10,11 +11,14 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Runs until SIGINT or SIGTERM.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config, warnings: Vec<Warning>) -> Result<()> {
     log::start(&config.telemetry);
+    for warning in warnings {
+        warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(main(config))
 }

@@ -3,6 +3,7 @@
 use super::State;
 use super::response::Body;
 use super::scrape::{job, outcome};
+use crate::config::credentials::Origin;
 use bytes::Bytes;
 use exposition::merge::Page;
 use exposition::{Builder, Families};
@@ -20,7 +21,7 @@ pub async fn page(state: State, request: Request<Incoming>) -> Response<Body> {
     let mut out = Builder::with_namespace(&config.collect.namespace);
     let mut parts = vec![];
     if let Some(address) = &config.scrape.target {
-        let job = job(&config, address.clone(), config.collect.keys.clone());
+        let job = job(&config, address.clone(), Origin::Flag, config.collect.keys.clone());
         let outcome = outcome(&state, &request, job).await;
         outcome.record(!config.serve.redis_only, &mut out);
         parts = outcome.snapshot.parts;

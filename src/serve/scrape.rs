@@ -3,6 +3,7 @@
 use super::State;
 use super::response::{self, Body};
 use crate::config::collect::Keys;
+use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
 use crate::connect::Login;
 use crate::scrape::Wanted;
@@ -24,13 +25,13 @@ pub async fn page(state: State, request: Request<Incoming>) -> Response<Body> {
         return response::text(StatusCode::BAD_REQUEST, "'target' parameter must be specified\n");
     };
     let address = match Address::parse(&target) {
-        Ok(address) => address.without_credentials(),
+        Ok(address) => address,
         Err(error) => {
             state.metrics.bad_requests.increment();
             return response::text(StatusCode::BAD_REQUEST, format!("Invalid 'target' parameter: {error}\n"));
         }
     };
-    let job = job(&config, address, config.collect.keys.clone());
+    let job = job(&config, address, Origin::Request, config.collect.keys.clone());
     let outcome = outcome(&state, &request, job).await;
     let mut out = Builder::with_namespace(&config.collect.namespace);
     outcome.record(!config.serve.redis_only, &mut out);
@@ -39,12 +40,9 @@ pub async fn page(state: State, request: Request<Incoming>) -> Response<Body> {
 }
 
 /// Who is asked for what.
-pub fn job(config: &Config, address: Address, keys: Keys) -> Job {
-    let login = Login {
-        user: address.user.clone(),
-        password: address.password.clone(),
-        set_name: config.connect.set_client_name,
-    };
+pub fn job(config: &Config, address: Address, origin: Origin, keys: Keys) -> Job {
+    let credentials = config.connect.credentials(&address, origin);
+    let login = Login { credentials, set_name: config.connect.set_client_name };
     Job { address: address.without_credentials(), login, tls: config.connect.tls.clone(), keys }
 }
 

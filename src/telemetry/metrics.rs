@@ -1,5 +1,6 @@
 //! Our own counters: plain atomics that anybody may count up, written out at a scrape of ourselves.
 
+use crate::config::build;
 use exposition::{Builder, Desc};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,20 +48,26 @@ static UNAUTHORIZED: Desc =
 static PANICS: Desc =
     Desc::counter("redvigil_panics_total", "Faults of our own that cost one collection and not the process.");
 
-/// The version that is running.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+static EXPORTER_BUILD: Desc =
+    Desc::gauge("redis_exporter_build_info", "Version, commit, day and compiler of this exporter; always 1.")
+        .labels(&["version", "commit_sha", "build_date", "golang_version"]);
 
-/// The commit that it was built from, where that is known.
-pub const COMMIT: &str = match option_env!("REDVIGIL_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+/// Records which build this is, in the family that users of the peer know. There is no Go here: the label
+/// of that name says which Rust compiler.
+pub fn record_build(out: &mut Builder) {
+    let family = out.family(&EXPORTER_BUILD);
+    out.sample(
+        family,
+        &[build::VERSION, build::COMMIT, build::DATE, &format!("rustc {}", build::RUSTC)],
+        1.0,
+    );
+}
 
 impl Metrics {
     /// Records all of it.
     pub fn record(&self, out: &mut Builder) {
-        let build = out.family(&BUILD);
-        out.sample(build, &[VERSION, COMMIT], 1.0);
+        let family = out.family(&BUILD);
+        out.sample(family, &[build::VERSION, build::COMMIT], 1.0);
         for (desc, counter) in [
             (&DENIED, &self.denied),
             (&OVERLOADED, &self.overloaded),

@@ -1,0 +1,127 @@
+//! The command line: from words to an exit code.
+//!
+//! What the words mean is the matter of [`compat`]; here stands what is printed, and
+//! how the program ends: 0 when all is well, 1 when it could not go on, 2 when the words made no sense.
+//! [`help`], [`completions`] and [`mod@reference`] are three views of the table of flags.
+
+pub mod completions;
+pub mod help;
+pub mod reference;
+
+use crate::config::compat::{self, Outcome, Warning};
+use crate::config::{Config, build};
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Reads the command line and the environment of this process, and does what they say. `run` is the program
+/// proper; it gets the configuration and what to log first.
+pub fn main(run: impl FnOnce(Config, Vec<Warning>) -> anyhow::Result<()>) -> ExitCode {
+    let outcome = compat::parse(env::args_os().skip(1), |name| env::var_os(name));
+    // Not locked: whoever logs while `run` works must get at them.
+    ExitCode::from(answer(outcome, &mut io::stdout(), &mut io::stderr(), run))
+}
+
+/// The exit code of an outcome, after all was printed and done. What goes wrong is one line on `errors`.
+pub fn answer(
+    outcome: Outcome,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+    run: impl FnOnce(Config, Vec<Warning>) -> anyhow::Result<()>,
+) -> u8 {
+    let mut complain = |line: &str| {
+        // Where stderr is closed there is nobody left to tell.
+        let _ = writeln!(errors, "redvigil: {line}");
+    };
+    let printed = match outcome {
+        Outcome::Run(config, warnings) => {
+            return match run(*config, warnings) {
+                Ok(()) => 0,
+                Err(error) => {
+                    complain(&format!("{error:#}").replace('\n', " "));
+                    1
+                }
+            };
+        }
+        Outcome::Problems(problems) => {
+            for problem in problems {
+                complain(&problem.to_string().replace('\n', " "));
+            }
+            return 2;
+        }
+        Outcome::Help => output.write_all(help::text().as_bytes()),
+        Outcome::Version => writeln!(output, "{}", build::line()),
+        Outcome::Completions(shell) => output.write_all(completions::script(shell).as_bytes()),
+    };
+    match printed.and_then(|()| output.flush()) {
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to stdout: {error}"));
+            1
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    /// A stdout that answers every write with this error.
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn check(args: &[&str], expected: (u8, &str, &str)) {
+        let (mut output, mut errors) = (vec![], vec![]);
+        let outcome = compat::parse(args.iter().map(Into::into), |_| None);
+        let code = answer(outcome, &mut output, &mut errors, |config, _| {
+            let cause = Err(anyhow::anyhow!("address in use"));
+            if config.serve.redis_only { Ok(()) } else { cause.context("cannot listen on :9121") }
+        });
+        let (output, errors) = (String::from_utf8(output), String::from_utf8(errors));
+        let (output, errors) = (output.expect("UTF-8"), errors.expect("UTF-8"));
+        assert_eq!(code, expected.0, "{args:?}");
+        assert!(output.starts_with(expected.1), "{args:?}: {output}");
+        assert_eq!(output.is_empty(), expected.1.is_empty(), "{args:?}: {output}");
+        assert_eq!(errors, expected.2, "{args:?}");
+    }
+
+    #[test]
+    fn exit_codes_and_streams_are_those_of_a_unix_program() {
+        check(&["--redis-only-metrics"], (0, "", ""));
+        check(&[], (1, "", "redvigil: cannot listen on :9121: address in use\n"));
+        check(&["--help"], (0, "redvigil ", ""));
+        check(&["-h"], (0, "redvigil ", ""));
+        check(&["help"], (0, "redvigil ", ""));
+        check(&["--version"], (0, &format!("redvigil {} (commit ", build::VERSION), ""));
+        check(&["completions", "bash"], (0, "#", ""));
+        check(
+            &["--debug=x", "--log-level=loud"],
+            (
+                2,
+                "",
+                "redvigil: --log-level: \"loud\" is no log level; expected DEBUG, INFO, WARN or ERROR\n\
+                 redvigil: --debug: \"x\" is no boolean; expected true or false\n",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_failure_but_a_full_disk_is() {
+        for (kind, expected) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
+            for outcome in [Outcome::Help, Outcome::Version, Outcome::Completions(compat::Shell::Zsh)] {
+                let code = answer(outcome, &mut Broken(kind), &mut io::sink(), |_, _| Ok(()));
+                assert_eq!(code, expected, "{kind}");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line and the environment of redis_exporter, as the way to a [`Config`].
+//!
+//! [`flags`] is the table of all flags, [`words`] finds what was said of each and where, [`draft`] turns it
+//! into a configuration. Help, completions and `docs/flags.md` are written from the table by `cli`.
+//!
+//! Why no argument parser from a library: operators bring their start scripts along, so the syntax is that
+//! of Go (`-flag`, `--flag`, `=` or a blank before the value, booleans by `=` only), the environment is a
+//! layer of its own with rules of its own, and all that is wrong is told at once, by the name that the
+//! operator used. Of what such a library gives, the table does the rest.
+//!
+//! What a newcomer would get wrong: a value may be a secret, also one that was typed in the wrong place. A
+//! problem shows a value only where the flag says that it may be seen ([`flags::Flag::is_private`]).
+
+pub mod draft;
+pub mod flags;
+pub mod words;
+
+use super::Config;
+use draft::Draft;
+use std::ffi::OsString;
+use std::fmt;
+use words::Words;
+
+/// What the words of the operator come to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A configuration to run with, and what to tell the operator first.
+    Run(Box<Config>, Vec<Warning>),
+    /// The flags are to be explained.
+    Help,
+    /// The version is to be printed.
+    Version,
+    /// Completions for this shell are to be printed.
+    Completions(Shell),
+    /// Nothing can run; this is all that is wrong.
+    Problems(Vec<Problem>),
+}
+
+/// A shell that we write completions for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// GNU bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What the operator wrote: a flag, a variable, an argument.
+    pub place: String,
+    /// What is wrong with it, and what was expected. One line.
+    pub message: String,
+}
+
+/// One thing that works, but not as the operator may think.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What the operator wrote: a flag or a variable.
+    pub place: String,
+    /// What happens. One line.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Reads a command line (without the name of the program) and the variables that flags have.
+/// Reads the password file, the Lua scripts and whether the other files are there.
+pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    let args: Vec<OsString> = args.collect();
+    match args.first().and_then(|first| first.to_str()) {
+        Some("help") => return Outcome::Help,
+        Some("version") => return Outcome::Version,
+        Some("completions") => return completions(&args[1..]),
+        _ => {}
+    }
+    let mut problems = vec![];
+    let words = Words::read(args, env, &mut problems);
+    if words.is_on("help") {
+        return Outcome::Help;
+    }
+    if words.is_on("version") {
+        return Outcome::Version;
+    }
+    let mut draft = Draft::default();
+    for flag in flags::all() {
+        let said = words.said(flag.name);
+        for text in &said.texts {
+            if let Err(reason) = flag.set.apply(&mut draft, text, said.radix()) {
+                let value = if flag.is_private { UNSEEN.into() } else { shown(text) };
+                problems.push(Problem { place: said.place.clone(), message: format!("{value} {reason}") });
+            }
+        }
+    }
+    let mut warnings = vec![];
+    let config = draft.finish(&words, &mut problems, &mut warnings);
+    if problems.is_empty() { Outcome::Run(Box::new(config), warnings) } else { Outcome::Problems(problems) }
+}
+
+fn completions(rest: &[OsString]) -> Outcome {
+    let shell = match rest {
+        [shell] => match shell.to_str() {
+            Some("bash") => Some(Shell::Bash),
+            Some("zsh") => Some(Shell::Zsh),
+            Some("fish") => Some(Shell::Fish),
+            _ => None,
+        },
+        _ => None,
+    };
+    shell.map_or_else(
+        || {
+            let message = "expected one shell: bash, zsh or fish".into();
+            Outcome::Problems(vec![Problem { place: "completions".into(), message }])
+        },
+        Outcome::Completions,
+    )
+}
+
+/// What stands for a value that must not be shown.
+const UNSEEN: &str = "the value";
+
+/// A value as a problem shows it: in quotes, on one line, not too long. What has an `@` may be an address
+/// with a password that went to the wrong flag.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 120;
+    if text.contains('@') {
+        return UNSEEN.into();
+    }
+    if text.chars().count() <= LONGEST {
+        return format!("{text:?}");
+    }
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start:?}…")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! What a single value must be like, whoever says it: a flag, a variable or, one day, a document.
+//!
+//! An error is the end of a sentence that begins with the value, and never shows it. The two functions that
+//! touch files are [`read`] and [`readable`].
+
+use super::Secret;
+use std::fs;
+use std::path::Path;
+
+/// The paths that answer beside the metrics page.
+pub const ROUTES: &[&str] =
+    &["/", "/scrape", "/discover-cluster-nodes", "/health", "/-/healthy", "/-/ready", "/-/reload"];
+
+/// The start of metric names: letters, digits, `_` and `:`, no digit in front; or nothing.
+/// <https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels>
+pub fn namespace(text: &str) -> Result<(), String> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b':';
+    if text.bytes().all(known) && !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err("is no start of a metric name; expected letters, digits and _, and no digit in front".into())
+}
+
+/// A path that no other route has.
+pub fn telemetry_path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err("is no path; expected one that starts with /, such as /metrics".into());
+    }
+    if text.bytes().any(|b| b <= b' ' || b >= 0x7f || b"?#%{}\"<>\\^`|".contains(&b)) {
+        return Err(
+            "has a character that needs an encoding in a URL; expected a path such as /metrics".into()
+        );
+    }
+    if ROUTES.contains(&text) {
+        return Err("is taken by another page; expected another path, such as /metrics".into());
+    }
+    Ok(())
+}
+
+/// The name of a command: one word, or nothing, or `-`.
+pub fn command_name(text: &str) -> Result<(), String> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("is no name of a command; expected one word, or - for none".into());
+    }
+    Ok(())
+}
+
+/// `$2b$12$` and 53 characters of bcrypt's own base 64; cost 4 to 31.
+pub fn bcrypt_hash(hash: &Secret) -> Result<(), String> {
+    let parts: Vec<&str> = hash.expose().split('$').collect();
+    let well_formed = match parts[..] {
+        ["", version, cost, digest] => {
+            matches!(version, "2" | "2a" | "2b" | "2x" | "2y")
+                && cost.len() == 2
+                && cost.parse::<u8>().is_ok_and(|cost| (4..=31).contains(&cost))
+                && digest.len() == 53
+                && digest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'/')
+        }
+        _ => false,
+    };
+    if well_formed {
+        return Ok(());
+    }
+    Err("is no bcrypt hash; expected one such as htpasswd -nB prints, $2y$10$ and 53 characters; in shells and \
+         compose files each $ must be quoted"
+        .into())
+}
+
+/// The text of a file.
+pub fn read(path: &Path) -> Result<String, String> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|_| "cannot be read: it is no UTF-8".into())
+}
+
+/// Whether there is a file that we may read. What is in it is not looked at.
+pub fn readable(path: &Path) -> Result<(), String> {
+    let kind = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.file_type();
+    if kind.is_dir() {
+        return Err("cannot be read: it is a directory".into());
+    }
+    // Opening a pipe would wait for its other end.
+    if kind.is_file() {
+        fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rule: fn(&str) -> Result<(), String>, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(rule(text), Ok(()), "{text}");
+        }
+        for text in bad {
+            assert!(rule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_starts_metric_names() {
+        check(namespace, &["redis", "", "_a:1", "Team_Cache"], &["1a", "my-redis", "a b", "é", "a{"]);
+    }
+
+    #[test]
+    fn a_telemetry_path_is_a_path_of_its_own() {
+        check(telemetry_path, &["/metrics", "/m/x", "/scrape2", "/metrics/"], ROUTES);
+        check(
+            telemetry_path,
+            &[],
+            &["", "metrics", "/a b", "/a?b", "/a#", "/%41", "/{x}", "/é", "http://h/"],
+        );
+    }
+
+    #[test]
+    fn a_command_name_is_one_word() {
+        check(command_name, &["CONFIG", "-", "", "b840fc02"], &["CONFIG GET", "a\r\n"]);
+    }
+
+    #[test]
+    fn a_bcrypt_hash_has_version_cost_and_digest() {
+        let rule = |text: &str| bcrypt_hash(&Secret::new(text));
+        let digest = "abcdefghijklmnopqrstuv0123456789ABCDEFGHIJKLMNOPQRS./";
+        assert_eq!(digest.len(), 53);
+        for (start, good) in [
+            ("$2b$12$", true),
+            ("$2a$04$", true),
+            ("$2y$31$", true),
+            ("$2$10$", true),
+            ("$2b$03$", false),
+            ("$2b$32$", false),
+            ("$2b$4$", false),
+            ("$1$12$", false),
+            ("2b$12$", false),
+            ("$2b$12$.", false),
+        ] {
+            assert_eq!(rule(&format!("{start}{digest}")).is_ok(), good, "{start}");
+        }
+        check(rule, &[], &["", "hunter2", "$2b$12$short", "$2b$12$", "$2b$12"]);
+        assert!(!rule("hunter2").expect_err("no hash").contains("hunter2"));
+    }
+}
