@@ -91,13 +91,24 @@ any_missing() {
   return 1
 }
 
+# Where this machine gets its own release from; nothing where apt has not looked yet.
+debian_mirror() {
+  local codename
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  # shellcheck disable=SC2016 # apt-get fills in $(REPO_URI)
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $codename" | head -n 1
+}
+
 # Unpacks packages of another release beside the system, without installing anything. The programs are made to
 # use that release's own C library, by absolute path: move the folder, and it has to be made again.
 unpack_tree() {
   local suite=$1 tree=$2 mirror deb file loader
   shift 2
-  # shellcheck disable=SC2016 # apt-get fills in $(REPO_URI)
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | grep -v -- -security | head -n 1)
+  mirror=$(debian_mirror)
+  if [ -z "$mirror" ]; then
+    as_root apt-get -qq update || return 1
+    mirror=$(debian_mirror)
+  fi
   [ -n "$mirror" ] || return 1
   rm -rf "$tree"
   mkdir -p "$tree"/.apt/lists/partial "$tree"/.apt/cache/archives/partial
@@ -108,7 +119,10 @@ unpack_tree() {
     -o "Dir::State::status=$tree/.apt/status" -o APT::Install-Recommends=0 -o "APT::Sandbox::User=$(id -un)"
     -o Debug::NoLocking=1 -o Acquire::Languages=none)
   "${apt[@]}" update || return 1
-  "${apt[@]}" -y --download-only install "$@" >/dev/null || return 1
+  "${apt[@]}" -y --download-only install "$@" >"$tree/.apt/log" 2>&1 || {
+    tail -n 3 "$tree/.apt/log" >&2
+    return 1
+  }
   for deb in "$tree"/.apt/cache/archives/*.deb; do
     dpkg-deb -x "$deb" "$tree" || return 1
   done

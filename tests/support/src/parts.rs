@@ -21,7 +21,7 @@ pub enum Part {
     Redis7,
     /// Redis 8.0.
     Redis8,
-    /// Redis 8.2, without TLS. Optional.
+    /// Redis 8.2, without TLS. Optional. A module, `falkordb.so`, lies beside the program.
     Redis82,
     /// Valkey 8.1.
     Valkey8,
