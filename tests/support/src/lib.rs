@@ -1,0 +1,36 @@
+//! What the integration tests stand on: real servers, real exporters, and a server that misbehaves on demand.
+//!
+//! * [`Part`] finds the binaries that `scripts/parts.sh` installed.
+//! * [`Server`], [`Cluster`] and [`SentinelSet`] are real Redis and Valkey processes.
+//! * [`ScriptedServer`] answers from a closure: slow, half, wrong, endless or not at all.
+//! * [`Exporter`] is our binary, or the peer's, beside them.
+//!
+//! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
+//! `Drop`, also when a test panics, and by the kernel when the test process itself is killed. Nothing here
+//! uses the parsers of the daemon: what checks them must not share their mistakes.
+
+mod certificates;
+mod cluster;
+mod exporter;
+pub mod http;
+mod parts;
+mod port;
+mod process;
+mod resp;
+pub mod scripted;
+mod sentinel;
+mod server;
+mod wait;
+
+pub use certificates::{Certificates, Identity};
+pub use cluster::Cluster;
+pub use exporter::{Exporter, ExporterBuilder, Finished};
+pub use http::Response;
+pub use parts::Part;
+pub use port::Port;
+pub use process::Process;
+pub use resp::{Connection, Value};
+pub use scripted::{Action, ScriptedServer};
+pub use sentinel::SentinelSet;
+pub use server::{Server, ServerBuilder};
+pub use wait::{wait_for, wait_until};
