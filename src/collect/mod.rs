@@ -15,6 +15,7 @@
 pub mod clients;
 pub mod config;
 pub mod info;
+pub mod rdb;
 #[cfg(test)]
 mod recorded;
 pub mod run;
@@ -33,7 +34,7 @@ use std::pin::Pin;
 
 /// Every collector, in the order in which they ask.
 pub static ALL: &[&Collector] =
-    &[&info::COLLECTOR, &config::COLLECTOR, &slowlog::COLLECTOR, &clients::COLLECTOR];
+    &[&info::COLLECTOR, &config::COLLECTOR, &rdb::COLLECTOR, &slowlog::COLLECTOR, &clients::COLLECTOR];
 
 /// Code that knows one command family.
 pub struct Collector {
