@@ -15,6 +15,7 @@
 pub mod clients;
 pub mod config;
 pub mod info;
+pub mod latency;
 pub mod rdb;
 #[cfg(test)]
 mod recorded;
@@ -33,8 +34,15 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// Every collector, in the order in which they ask.
-pub static ALL: &[&Collector] =
-    &[&info::COLLECTOR, &config::COLLECTOR, &rdb::COLLECTOR, &slowlog::COLLECTOR, &clients::COLLECTOR];
+pub static ALL: &[&Collector] = &[
+    &info::COLLECTOR,
+    &config::COLLECTOR,
+    &rdb::COLLECTOR,
+    &latency::LATEST,
+    &latency::HISTOGRAM,
+    &slowlog::COLLECTOR,
+    &clients::COLLECTOR,
+];
 
 /// Code that knows one command family.
 pub struct Collector {
