@@ -13,6 +13,7 @@
 //! wrote before it failed is rolled back, and `redvigil_collector_success` says 0 for it.
 
 pub mod clients;
+pub mod commandlog;
 pub mod config;
 pub mod info;
 pub mod latency;
@@ -41,6 +42,7 @@ pub static ALL: &[&Collector] = &[
     &latency::LATEST,
     &latency::HISTOGRAM,
     &slowlog::COLLECTOR,
+    &commandlog::COLLECTOR,
     &clients::COLLECTOR,
 ];
 
