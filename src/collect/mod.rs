@@ -21,6 +21,7 @@ pub mod rdb;
 #[cfg(test)]
 mod recorded;
 pub mod run;
+pub mod sentinel;
 pub mod slowlog;
 pub mod snapshot;
 
@@ -43,6 +44,7 @@ pub static ALL: &[&Collector] = &[
     &latency::HISTOGRAM,
     &slowlog::COLLECTOR,
     &commandlog::COLLECTOR,
+    &sentinel::COLLECTOR,
     &clients::COLLECTOR,
 ];
 
