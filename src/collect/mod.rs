@@ -21,6 +21,7 @@ pub mod rdb;
 #[cfg(test)]
 mod recorded;
 pub mod run;
+pub mod search;
 pub mod sentinel;
 pub mod slowlog;
 pub mod snapshot;
@@ -46,6 +47,7 @@ pub static ALL: &[&Collector] = &[
     &commandlog::COLLECTOR,
     &sentinel::COLLECTOR,
     &clients::COLLECTOR,
+    &search::COLLECTOR,
 ];
 
 /// Code that knows one command family.
