@@ -84,6 +84,11 @@ impl Desc {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilyId(u32);
 
+/// Labels that many samples carry, stored once: see [`Builder::label_set`]. Of no use in another builder,
+/// nor after a rollback to before it was made.
+#[derive(Clone, Debug)]
+pub struct LabelSet(Range<u32>);
+
 /// How much a [`Builder`] held at some moment: see [`Builder::rollback`].
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -406,13 +411,24 @@ impl Builder {
 
     /// Records a sample with labels of its own, for families whose samples differ in their labels.
     pub fn sample_with(&mut self, family: FamilyId, labels: &[(&'static str, &str)], value: f64) {
+        let labels = self.label_set(labels);
+        self.sample_labelled(family, &labels, value);
+    }
+
+    /// Stores labels that several samples carry, for [`Self::sample_labelled`]: ten families about one
+    /// thing then hold its labels once rather than ten times.
+    pub fn label_set(&mut self, labels: &[(&'static str, &str)]) -> LabelSet {
         let start = self.set.labels.len() as u32;
         for (name, value) in labels {
             let value = self.intern(value);
             self.set.labels.push(Label { name, value });
         }
-        let labels = self.sorted(start);
-        self.record(family, labels, Stored::Number(value));
+        LabelSet(self.sorted(start))
+    }
+
+    /// Records a sample with stored labels.
+    pub fn sample_labelled(&mut self, family: FamilyId, labels: &LabelSet, value: f64) {
+        self.record(family, labels.0.clone(), Stored::Number(value));
     }
 
     /// Records a histogram or a summary: `points` are (upper bound, cumulative count) in rising order
@@ -641,6 +657,19 @@ mod tests {
                 "redis_a{cmd=hidden,instance_role=master} Number(1.0)",
                 "redis_b_total{cmd=get,db=0,instance_role=master} Number(1.0)"
             ]
+        );
+    }
+
+    #[test]
+    fn stored_labels_serve_several_families() {
+        let mut out = Builder::new();
+        let (a, b) = (out.family(&A), out.family(&B));
+        let labels = out.label_set(&[("id", "7"), ("a", "x")]);
+        out.sample_labelled(a, &labels, 1.0);
+        out.sample_labelled(b, &labels, 2.0);
+        assert_eq!(
+            shape(&out.finish()),
+            ["redis_a{a=x,id=7} Number(1.0)", "redis_b_total{a=x,id=7} Number(2.0)"]
         );
     }
 

@@ -11,4 +11,4 @@ pub mod merge;
 pub mod number;
 pub mod text;
 
-pub use family::{Builder, Desc, Families, FamilyId, Kind, Mark};
+pub use family::{Builder, Desc, Families, FamilyId, Kind, LabelSet, Mark};
