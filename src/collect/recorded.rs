@@ -70,7 +70,7 @@ impl Recorded {
         if (collector.when)(&context) != When::Now {
             return Ok(vec![]);
         }
-        let deadline = Deadline::silence(Duration::from_secs(1));
+        let deadline = Deadline::new(None, Duration::from_secs(1));
         let mut replies = Replies::default();
         let mut out = Builder::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
