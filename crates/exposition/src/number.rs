@@ -1,61 +1,97 @@
 //! How a number is written: the shortest text that reads back as the same float, in the form that Go's
 //! `strconv.FormatFloat(f, 'g', -1, 64)` gives, which is what Prometheus clients have always sent:
 //! `0.5`, `123456`, `1e+06`, `1.7e+09`, `+Inf`, `NaN`.
+//!
+//! A page has more numbers than lines, and most of them are whole or have few decimals. Those take short ways
+//! that need no search for the shortest digits; ryu finds them for the rest.
 
 /// Go's shortest `%g` takes the form with an exponent below 1e-4 and from here on.
 const FIRST_WITH_EXPONENT: u32 = 1_000_000;
 
-/// Integers below this are exact in a float, and their digits are those of the integer.
+/// Whole numbers below this are exact in a float, and their digits are those of the integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Decimals of fewer than 16 digits all read back as different floats.
+const SIXTEEN_DIGITS: f64 = 1e15;
 
 /// Appends `value` to `out`.
 pub fn write(out: &mut Vec<u8>, value: f64) {
-    // Most numbers of a page are small whole ones, and those look like the integer that they are.
     let whole = value as u32;
     if f64::from(whole) == value && whole < FIRST_WITH_EXPONENT && value.is_sign_positive() {
-        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+        let digits = eight_digits(whole);
+        // Without its leading zeros, of which 0 keeps one.
+        let skipped = (digits | 1 << 56).trailing_zeros() / 8;
+        let text = (digits | ASCII as u64) >> (8 * skipped);
+        append(out, |room: &mut [u8; 8]| {
+            *room = text.to_le_bytes();
+            8 - skipped as usize
+        });
     } else if value.is_nan() {
         out.extend_from_slice(b"NaN");
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
     } else {
-        let mut text = Short::default();
         if value.is_sign_negative() {
-            text.push(b'-');
+            out.push(b'-');
         }
-        text.push_magnitude(value.abs());
-        out.extend_from_slice(text.as_bytes());
+        let decimal = Decimal::shortest(value.abs());
+        append(out, |room| decimal.write(room));
     }
 }
 
-/// A number under construction. The longest, `-1.7976931348623157e+308`, has 24 bytes.
-#[derive(Default)]
-struct Short {
-    bytes: [u8; 32],
-    len: usize,
+/// A zero in each byte, as text.
+const ASCII: u128 = u128::from_le_bytes([b'0'; 16]);
+
+/// The digits of a number below 10^8, the first one in the lowest byte. All are found side by side rather
+/// than one after the other.
+fn eight_digits(number: u32) -> u64 {
+    // Two halves of four digits, four quarters of two, eight digits. The factors are reciprocals of 100 and
+    // 10 that are exact for numbers that small.
+    let halves = u64::from(number / 10_000) | u64::from(number % 10_000) << 32;
+    let hundreds = ((halves * 10_486) >> 20) & 0x7f_0000_007f;
+    let quarters = hundreds | (halves - 100 * hundreds) << 16;
+    let tens = ((quarters * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (quarters - 10 * tens) << 8
 }
 
-impl Short {
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+/// `d.ddd… × 10^exponent`.
+struct Decimal {
+    /// Sixteen digits as text, the first in the lowest byte; zeros at the end fill it up.
+    digits: u128,
+    /// One more, which some floats need.
+    seventeenth: u8,
+    /// How many digits there are without the zeros at the end, at least one.
+    count: usize,
+    exponent: i32,
+}
 
-    fn push(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    fn push_magnitude(&mut self, value: f64) {
+impl Decimal {
+    /// The decimal of the fewest digits that reads back as `value`, which is finite and not negative.
+    fn shortest(value: f64) -> Self {
         if value < EXACT && value.fract() == 0.0 {
-            let mut buffer = itoa::Buffer::new();
-            let digits = buffer.format(value as u64).as_bytes();
-            return self.place(digits, digits.len() as i32 - 1);
+            return Self::of_integer(value as u64, 0);
         }
+        // Microseconds, percents and their like: where the quotient of two exact numbers is `value`, and it has
+        // few enough digits to be the only such decimal, it is the shortest.
+        let millionths = (value * 1e6 + 0.5).floor();
+        if millionths < SIXTEEN_DIGITS && millionths / 1e6 == value {
+            return Self::of_integer(millionths as u64, 6);
+        }
+        Self::of_ryu(value)
+    }
+
+    /// `number`, which is below 10^16, divided by `10^decimals`.
+    fn of_integer(number: u64, decimals: i32) -> Self {
+        let high = eight_digits((number / 100_000_000) as u32);
+        let low = eight_digits((number % 100_000_000) as u32);
+        let digits = u128::from(high) | u128::from(low) << 64;
+        let leading = (digits | 1 << 120).trailing_zeros() / 8;
+        let digits = digits >> (8 * leading);
+        let count = (128 - digits.leading_zeros()).div_ceil(8).max(1) as usize;
+        Self { digits: digits | ASCII, seventeenth: b'0', count, exponent: 15 - leading as i32 - decimals }
+    }
+
+    fn of_ryu(value: f64) -> Self {
         // ryu writes `1.5`, `1.5e300`, `1e-7`, `0.00001`: take its digits and find where the point stands.
         let mut buffer = ryu::Buffer::new();
         let text = buffer.format_finite(value);
@@ -64,46 +100,71 @@ impl Short {
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let mut digits = Self::default();
-        digits.extend(whole.as_bytes());
-        digits.extend(fraction.as_bytes());
-        let leading = digits.as_bytes().iter().take_while(|d| **d == b'0').count();
-        self.place(&digits.as_bytes()[leading..], exponent + whole.len() as i32 - 1 - leading as i32);
+        let all = || whole.bytes().chain(fraction.bytes());
+        let leading = all().take_while(|digit| *digit == b'0').count();
+        let mut digits = [b'0'; 17];
+        for (to, digit) in digits.iter_mut().zip(all().skip(leading)) {
+            *to = digit;
+        }
+        let count = digits.iter().rposition(|digit| *digit != b'0').map_or(1, |last| last + 1);
+        let exponent = exponent + whole.len() as i32 - 1 - leading as i32;
+        let [sixteen @ .., seventeenth] = digits;
+        Self { digits: u128::from_le_bytes(sixteen), seventeenth, count, exponent }
     }
 
-    /// Writes `d.ddd × 10^exponent`; zeros at the end of `digits` mean nothing.
-    fn place(&mut self, digits: &[u8], exponent: i32) {
-        let (first, rest) = digits.split_first().expect("a number has a digit");
-        let trailing = rest.iter().rev().take_while(|d| **d == b'0').count();
-        let digits = &digits[..digits.len() - trailing];
-        let rest = &rest[..rest.len() - trailing];
-        if !(-4..6).contains(&exponent) {
-            self.push(*first);
-            if !rest.is_empty() {
-                self.push(b'.');
-                self.extend(rest);
-            }
-            self.extend(if exponent < 0 { b"e-" } else { b"e+" });
-            let size = exponent.unsigned_abs();
-            if size < 10 {
-                self.push(b'0');
-            }
-            self.extend(itoa::Buffer::new().format(size).as_bytes());
-        } else if exponent < 0 {
-            self.extend(&b"0.0000"[..(1 - exponent) as usize]);
-            self.extend(digits);
-        } else {
-            let whole = exponent as usize + 1;
-            if digits.len() <= whole {
-                self.extend(digits);
-                (digits.len()..whole).for_each(|_| self.push(b'0'));
-            } else {
-                self.extend(&digits[..whole]);
-                self.push(b'.');
-                self.extend(&digits[whole..]);
-            }
+    /// Writes the text to the front of `room`, the longest of which is `1.7976931348623157e+308`, and says
+    /// how long it is.
+    fn write(&self, room: &mut [u8; 32]) -> usize {
+        let last = u128::from(self.seventeenth);
+        if !(-4..6).contains(&self.exponent) {
+            room[0] = self.digits as u8;
+            room[1] = b'.';
+            room[2..18].copy_from_slice(&(self.digits >> 8 | last << 120).to_le_bytes());
+            let mantissa = if self.count == 1 { 1 } else { self.count + 1 };
+            return mantissa + write_exponent(&mut room[mantissa..mantissa + 5], self.exponent);
         }
+        if self.exponent < 0 {
+            let zeros = (-self.exponent) as usize;
+            room[..6].copy_from_slice(b"0.0000");
+            room[zeros + 1..zeros + 17].copy_from_slice(&self.digits.to_le_bytes());
+            room[zeros + 17] = self.seventeenth;
+            return zeros + 1 + self.count;
+        }
+        let whole = self.exponent as usize + 1;
+        room[..16].copy_from_slice(&self.digits.to_le_bytes());
+        if self.count <= whole {
+            return whole;
+        }
+        room[whole] = b'.';
+        room[whole + 1..whole + 17].copy_from_slice(&(self.digits >> (8 * whole)).to_le_bytes());
+        room[17] = self.seventeenth;
+        self.count + 1
     }
+}
+
+/// Writes `e+06` or `e-308`, and says how long it is.
+fn write_exponent(room: &mut [u8], exponent: i32) -> usize {
+    let size = exponent.unsigned_abs();
+    let digit = |of: u32| b'0' + (of % 10) as u8;
+    room[0] = b'e';
+    room[1] = if exponent < 0 { b'-' } else { b'+' };
+    if size < 100 {
+        room[2..4].copy_from_slice(&[digit(size / 10), digit(size)]);
+        return 4;
+    }
+    room[2..5].copy_from_slice(&[digit(size / 100), digit(size / 10), digit(size)]);
+    5
+}
+
+/// Appends what `write` writes to the front of the room that it is given, as long as it says. That room is the
+/// end of `out` itself, and `N` is more than is needed: bytes that move in groups of a fixed size cost nearly
+/// nothing, whereas a copy of a length found at run time is a call.
+fn append<const N: usize>(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; N]) -> usize) {
+    let start = out.len();
+    out.extend_from_slice(&[0; N]);
+    let room = out.last_chunk_mut().expect("N bytes were appended");
+    let len = write(room);
+    out.truncate(start + len);
 }
 
 #[cfg(test)]
