@@ -39,6 +39,16 @@ pub fn write(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// Appends `value` so that it is seen to be a float: `1.0` where [`write`] writes `1`. OpenMetrics calls this
+/// the canonical form.
+pub fn write_as_float(out: &mut Vec<u8>, value: f64) {
+    let start = out.len();
+    write(out, value);
+    if out[start..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'-') {
+        out.extend_from_slice(b".0");
+    }
+}
+
 /// A zero in each byte, as text.
 const ASCII: u128 = u128::from_le_bytes([b'0'; 16]);
 
