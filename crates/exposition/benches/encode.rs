@@ -4,9 +4,8 @@
 //! twelve buckets and 140 summaries of three quantiles. Commands come in the order in which a server lists
 //! them, which is no order at all.
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use exposition::merge::Page;
-use exposition::{Builder, Desc, Families, Kind, text};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use exposition::{Builder, Desc, Families, Format, Kind, Page, write};
 use std::hint::black_box;
 
 const COMMANDS: usize = 140;
@@ -30,6 +29,7 @@ struct Tables {
     single: Vec<&'static Desc>,
     command: Vec<&'static Desc>,
     commands: Vec<String>,
+    clients: Vec<[String; 3]>,
 }
 
 static HISTOGRAM: Desc =
@@ -61,11 +61,13 @@ fn tables() -> Tables {
     }
     let commands =
         (0..COMMANDS).map(|i| i * 97 % COMMANDS).map(|i| format!("{}|{i}", WORDS[i % 12])).collect();
-    Tables { single, command, commands }
+    let client = |i: usize| [i.to_string(), (i * 13).to_string(), format!("10.0.{}.7:51{i:03}", i % 9)];
+    Tables { single, command, commands, clients: (0..200).map(client).collect() }
 }
 
-fn record(tables: &Tables) -> Builder {
+fn record(tables: &Tables, last: &Families) -> Families {
     let mut out = Builder::new();
+    out.reserve_like(last);
     for (i, desc) in tables.single.iter().enumerate() {
         out.push(desc, [i as f64, 1_785_926_400.0 + i as f64, 0.0, i as f64 * 0.37][i % 4]);
     }
@@ -86,20 +88,20 @@ fn record(tables: &Tables) -> Builder {
         out.distribution(summary, &[cmd], quantiles, i as f64 * 1234.0, i as u64 * 31 * 13);
     }
     let clients = out.family(&CLIENTS);
-    for i in 0..200u32 {
-        let (id, age, address) = (i.to_string(), (i * 13).to_string(), format!("10.0.{}.7:51{i:03}", i % 9));
-        out.sample(clients, &[&id, "worker", &age, &address, "default"], 20_504.0 + f64::from(i));
+    for [id, age, address] in &tables.clients {
+        out.sample(clients, &[id, "worker", age, address, "default"], 20_504.0);
     }
-    out
+    out.finish()
 }
 
 fn bench(c: &mut Criterion) {
     let tables = tables();
-    let set: Families = record(&tables).finish();
+    let set = record(&tables, &Families::default());
     assert_eq!((set.len(), set.samples()), (328, 1500));
 
-    c.bench_function("record", |b| b.iter(|| black_box(record(&tables))));
-    c.bench_function("record and finish", |b| b.iter(|| black_box(record(&tables).finish())));
+    let empty = Families::default();
+    c.bench_function("record and finish, the first time", |b| b.iter(|| black_box(record(&tables, &empty))));
+    c.bench_function("record and finish, with room", |b| b.iter(|| black_box(record(&tables, &set))));
 
     let mut own = Builder::new();
     let up = own.named_family("redvigil_up", Kind::Gauge, "Itself.");
@@ -108,16 +110,19 @@ fn bench(c: &mut Criterion) {
     c.bench_function("page", |b| b.iter(|| black_box(Page::new([&set, &own], &[])).is_empty()));
 
     let page = Page::new([&set, &own], &[]);
-    let mut out = vec![];
-    text::write(&mut out, &page);
-    println!("text has {} bytes in {} lines", out.len(), out.iter().filter(|b| **b == b'\n').count());
-    c.bench_function("text", |b| {
-        b.iter(|| {
-            out.clear();
-            text::write(&mut out, &page);
-            black_box(&out);
-        })
-    });
+    let mut group = c.benchmark_group("write");
+    for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+        let mut out = vec![];
+        write(format, &mut out, &page);
+        group.throughput(Throughput::Bytes(out.len() as u64));
+        group.bench_function(format!("{format:?}"), |b| {
+            b.iter(|| {
+                out.clear();
+                write(format, &mut out, &page);
+                black_box(&out);
+            })
+        });
+    }
 }
 
 criterion_group!(benches, bench);
