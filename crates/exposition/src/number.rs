@@ -180,6 +180,7 @@ fn append<const N: usize>(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; N]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn check(value: f64, expected: &str) {
         let mut out = vec![];
@@ -214,12 +215,83 @@ mod tests {
             (9_007_199_254_740_993.0, "9.007199254740992e+15"),
             (1e100, "1e+100"),
             (5e-324, "5e-324"),
+            (2.2250738585072014e-308, "2.2250738585072014e-308"),
+            (9_007_199_254_740_991.0, "9.007199254740991e+15"),
+            (0.3, "0.3"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (100_000.000001, "100000.000001"),
+            (999_999.9999999999, "999999.9999999999"),
+            (0.00012345678901234567, "0.00012345678901234567"),
+            (1e21, "1e+21"),
+            (1e15, "1e+15"),
+            (123456789012345680.0, "1.2345678901234568e+17"),
             (f64::MAX, "1.7976931348623157e+308"),
             (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),
             (f64::NAN, "NaN"),
         ] {
             check(value, expected);
+        }
+    }
+
+    /// Go's form, put together from digits that the standard library finds: as many as it needs at least, of
+    /// two such decimals the closer one, of two as close the even one.
+    fn as_go_writes_it(value: f64) -> String {
+        let shortest = format!("{:e}", value.abs());
+        let places = shortest.find('e').map_or(0, |end| end.saturating_sub(2));
+        let text = format!("{:.places$e}", value.abs());
+        let (mantissa, exponent) = text.split_once('e').expect("it has an exponent");
+        let (digits, exponent) = (mantissa.replace('.', ""), exponent.parse::<i32>().expect("a number"));
+        let sign = if value.is_sign_negative() { "-" } else { "" };
+        let text = match exponent {
+            6.. => format!("{mantissa}e+{exponent:02}"),
+            ..-4 => format!("{mantissa}e-{:02}", -exponent),
+            -4..0 => format!("0.{}{digits}", "0".repeat((-exponent - 1) as usize)),
+            0..6 => {
+                let whole = exponent as usize + 1;
+                let padded = format!("{digits:0<whole$}");
+                let (whole, fraction) = padded.split_at(whole);
+                if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
+            }
+        };
+        format!("{sign}{text}")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
+
+        #[test]
+        fn every_finite_number_is_in_go_s_form_and_reads_back(
+            value in prop_oneof![
+                any::<u64>().prop_map(f64::from_bits),
+                any::<u64>().prop_map(|whole| whole as f64),
+                (any::<i64>(), 0..20u32).prop_map(|(digits, shift)| (digits >> (shift * 3)) as f64),
+                (any::<u64>(), 0..64u32, 0..9i32)
+                    .prop_map(|(digits, shift, places)| (digits >> shift) as f64 / 10f64.powi(places)),
+            ]
+        ) {
+            if value.is_finite() {
+                check(value, &as_go_writes_it(value));
+            }
+        }
+    }
+
+    #[test]
+    fn floats_are_seen_to_be_floats() {
+        for (value, expected) in [
+            (1.0, "1.0"),
+            (-1.0, "-1.0"),
+            (0.0, "0.0"),
+            (0.999, "0.999"),
+            (10.0, "10.0"),
+            (100_000.0, "100000.0"),
+            (1e6, "1e+06"),
+            (1e-5, "1e-05"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = b"before".to_vec();
+            write_as_float(&mut out, value);
+            assert_eq!(String::from_utf8_lossy(&out[6..]), expected);
         }
     }
 }

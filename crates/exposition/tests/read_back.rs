@@ -227,8 +227,9 @@ proptest! {
 
 impl message::Histogram {
     fn points(&self) -> Vec<(u64, u64)> {
-        let point =
-            |b: &message::Bucket| (b.upper_bound.map_or(0, bits), bits(b.cumulative_count.unwrap() as f64));
+        let point = |b: &message::Bucket| {
+            (b.upper_bound.map_or(0, bits), b.cumulative_count.map_or(0, |count| bits(count as f64)))
+        };
         self.bucket.iter().map(point).collect()
     }
 }
