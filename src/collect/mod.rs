@@ -12,10 +12,13 @@
 //! What a newcomer would get wrong: a collector that fails costs its own families and nothing else. What it
 //! wrote before it failed is rolled back, and `redvigil_collector_success` says 0 for it.
 
+pub mod cluster;
 pub mod info;
+pub mod modules;
 pub mod run;
 pub mod slowlog;
 pub mod snapshot;
+pub mod tile38;
 
 pub use info::Info;
 pub use snapshot::Snapshot;
@@ -28,7 +31,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// Every collector, in the order in which they ask.
-pub static ALL: &[&Collector] = &[&info::COLLECTOR, &slowlog::COLLECTOR];
+pub static ALL: &[&Collector] =
+    &[&info::COLLECTOR, &slowlog::COLLECTOR, &cluster::COLLECTOR, &modules::COLLECTOR, &tile38::COLLECTOR];
 
 /// Code that knows one command family.
 pub struct Collector {

@@ -391,7 +391,7 @@ mod tests {
     use crate::collect::info::testing::lines;
 
     fn check(info: &str, expected: &[&str]) {
-        assert_eq!(lines(info, |info, context, out| read(info, context, out)), expected, "{info}");
+        assert_eq!(lines(info, read), expected, "{info}");
     }
 
     #[test]
