@@ -13,10 +13,12 @@
 //! wrote before it failed is rolled back, and `redvigil_collector_success` says 0 for it.
 
 pub mod clients;
+pub mod cluster;
 pub mod commandlog;
 pub mod config;
 pub mod info;
 pub mod latency;
+pub mod modules;
 pub mod rdb;
 #[cfg(test)]
 mod recorded;
@@ -25,6 +27,7 @@ pub mod search;
 pub mod sentinel;
 pub mod slowlog;
 pub mod snapshot;
+pub mod tile38;
 
 pub use info::Info;
 pub use snapshot::Snapshot;
@@ -39,14 +42,17 @@ use std::pin::Pin;
 /// Every collector, in the order in which they ask.
 pub static ALL: &[&Collector] = &[
     &info::COLLECTOR,
+    &modules::COLLECTOR,
     &config::COLLECTOR,
     &rdb::COLLECTOR,
     &latency::LATEST,
     &latency::HISTOGRAM,
     &slowlog::COLLECTOR,
     &commandlog::COLLECTOR,
-    &sentinel::COLLECTOR,
     &clients::COLLECTOR,
+    &cluster::COLLECTOR,
+    &sentinel::COLLECTOR,
+    &tile38::COLLECTOR,
     &search::COLLECTOR,
 ];
 
