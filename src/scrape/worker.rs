@@ -8,7 +8,7 @@ use crate::config::{Address, Connect};
 use crate::connect::{self, Connection, Converse, Deadline, Error, Login};
 use crate::net::tls;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -32,8 +32,8 @@ pub struct Kept {
     memory: Memory,
 }
 
-/// Collects once, over the kept connection where it still lives. Publishes everything through `snapshot`,
-/// the end included.
+/// Collects once, over the kept connection where it still lives. Publishes everything through `snapshot`
+/// but the end, and returns how long it took.
 pub async fn collect(
     job: &Job,
     kept: &mut Kept,
@@ -42,7 +42,7 @@ pub async fn collect(
     clients: &Arc<tls::Clients>,
     deadline: Deadline,
     snapshot: &watch::Sender<Snapshot>,
-) {
+) -> Duration {
     let begin = Instant::now();
     let reach = Reach { job, connect, clients };
     if let Err(error) = reach.run(kept, config, deadline, snapshot).await {
@@ -53,7 +53,7 @@ pub async fn collect(
     if kept.connection.as_ref().is_some_and(|connection| !connection.is_usable()) {
         kept.connection = None;
     }
-    snapshot.send_modify(|s| s.duration = Some(begin.elapsed()));
+    begin.elapsed()
 }
 
 /// How a job's servers are reached.
@@ -77,7 +77,7 @@ impl Reach<'_> {
         // A kept connection may have been closed since: the server restarted, or dropped idle clients.
         // That is no failure of the server, so a new one is tried once.
         if let Some(mut connection) = kept.connection.take() {
-            snapshot.send_modify(|s| s.connect = Some(std::time::Duration::ZERO));
+            snapshot.send_modify(|s| s.connect = Some(Duration::ZERO));
             match run::run(&mut connection, &request, &mut kept.memory, &mut buffers, snapshot).await {
                 Ok(()) => {
                     kept.connection = Some(connection);
