@@ -92,7 +92,7 @@ pub async fn run(
         }
     };
     let info = Info::parse(&text);
-    learn(memory, &info);
+    let (round, again) = if learn(memory, &info) { round.without_remembered() } else { (round, vec![]) };
     let role = info.get("role").unwrap_or_default();
     let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
@@ -105,7 +105,8 @@ pub async fn run(
         s.parts.push(part);
     });
 
-    let still: Vec<_> = later.iter().filter(|c| (c.when)(&context) == When::Now).copied().collect();
+    let still: Vec<_> =
+        later.iter().chain(&again).filter(|c| (c.when)(&context) == When::Now).copied().collect();
     snapshot.send_modify(|s| {
         s.collectors.retain(|(name, progress)| {
             *progress != Progress::Pending || still.iter().any(|c| c.name == *name)
@@ -178,13 +179,15 @@ fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
     Ok(String::from_utf8_lossy(text))
 }
 
-/// Another run_id is another process: what the old one refused says nothing of it.
-fn learn(memory: &mut Memory, info: &Info<'_>) {
+/// Another run_id is another process: what the old one refused says nothing of it. True where it is one.
+fn learn(memory: &mut Memory, info: &Info<'_>) -> bool {
     let run_id = info.get("run_id").unwrap_or_default();
-    if memory.run_id != run_id {
+    let is_another = memory.run_id != run_id;
+    if is_another {
         *memory = Memory { run_id: run_id.to_owned(), ..Memory::default() };
     }
     memory.server = Some(info.server());
+    is_another
 }
 
 fn builder(context: &Context<'_>, role: &str) -> Builder {
@@ -211,6 +214,14 @@ impl Round {
             asked.push((collector, asks.slots));
         }
         Self { asked }
+    }
+
+    /// Parts with the collectors that did not send everything because of what is remembered.
+    fn without_remembered(self) -> (Self, Vec<&'static Collector>) {
+        let (held, asked) =
+            self.asked.into_iter().partition(|(_, slots)| slots.iter().any(|s| s.sent.is_err()));
+        let held: Vec<(&'static Collector, Vec<Slot>)> = held;
+        (Self { asked }, held.into_iter().map(|(collector, _)| collector).collect())
     }
 
     fn read(
