@@ -17,10 +17,10 @@ mod page;
 
 //mod credentials;
 //mod differential;
-//mod hostile;
+mod hostile;
 //mod many;
 //mod random;
-//mod refusals;
+mod refusals;
 //mod secrets;
 mod servers;
 //mod time;
