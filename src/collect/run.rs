@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub deadline: Deadline,
     /// How to reach other nodes of the cluster.
     pub nodes: &'a dyn Nodes,
+    /// Unix time in seconds: [`unix_now`] but for tests.
+    pub clock: fn() -> f64,
 }
 
 impl<'a> Request<'a> {
@@ -39,7 +41,7 @@ impl<'a> Request<'a> {
     where
         Self: 'a,
     {
-        Context { config: self.config, keys: self.keys, server, info, memory, now: unix_now() }
+        Context { config: self.config, keys: self.keys, server, info, memory, now: (self.clock)() }
     }
 }
 
@@ -158,7 +160,8 @@ async fn ping(
     Ok(begin.elapsed())
 }
 
-fn unix_now() -> f64 {
+/// What the clock of this machine says, in seconds since 1970.
+pub fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 

@@ -72,8 +72,14 @@ impl Reach<'_> {
         snapshot: &watch::Sender<Snapshot>,
     ) -> Result<(), Error> {
         let mut buffers = Buffers::default();
-        let request =
-            Request { config, keys: &self.job.keys, ping: self.connect.ping, deadline, nodes: self };
+        let request = Request {
+            config,
+            keys: &self.job.keys,
+            ping: self.connect.ping,
+            deadline,
+            clock: run::unix_now,
+            nodes: self,
+        };
         // A kept connection may have been closed since: the server restarted, or dropped idle clients.
         // That is no failure of the server, so a new one is tried once.
         if let Some(mut connection) = kept.connection.take() {
