@@ -122,7 +122,15 @@ pub async fn run(
         }
     }
 
-    let mut talk = Work { server, context, deadline: request.deadline, nodes: request.nodes, replies: work };
+    let mut talk = Work {
+        server,
+        context,
+        deadline: request.deadline,
+        nodes: request.nodes,
+        replies: work,
+        refused: memory.refused.clone(),
+        masters: None,
+    };
     for collector in ALL {
         let How::Work(run) = collector.how else { continue };
         if (collector.when)(&context) == When::Never {
@@ -140,6 +148,7 @@ pub async fn run(
         }
         settle(collector, outcome, snapshot);
     }
+    refused.extend(talk.refused);
     memory.refused.extend(refused);
     Ok(())
 }
