@@ -1,6 +1,7 @@
 //! Key work against real servers: what the flags ask for is what stands in the answer.
 
-use testbed::{Cluster, Exporter, Part, Server};
+use std::sync::atomic::{AtomicU64, Ordering};
+use testbed::{Action, Cluster, Exporter, Part, Port, ScriptedServer, Server};
 
 /// Our exporter beside a server.
 fn exporter(server: &Server, flags: &[&str]) -> Exporter {
@@ -482,4 +483,100 @@ fn cluster_mode_on_a_server_that_is_none_gives_no_keys() {
     fill(&server, "SET a 1");
     let flags = ["--is-cluster", "--check-single-keys=a", "--count-keys=*", "--check-key-groups=x"];
     check(&server, &flags, &["key_", "keys_", "last_key_groups"], &[]);
+}
+
+/// A server with this reply to SCAN.
+fn scanned(reply: impl Fn(u64) -> String + Send + Sync + 'static) -> ScriptedServer {
+    let steps = AtomicU64::new(0);
+    ScriptedServer::start(move |command| match command[0].as_slice() {
+        b"SCAN" => Action::reply(reply(steps.fetch_add(1, Ordering::Relaxed))),
+        _ => Action::Default,
+    })
+}
+
+#[test]
+fn a_scan_that_never_ends_costs_its_collector_alone() {
+    let page = |cursor: String| format!("*2\r\n${}\r\n{cursor}\r\n*1\r\n$1\r\na\r\n", cursor.len());
+    let stands = scanned(move |_| page("7".into()));
+    let walks = scanned(move |step| page((step + 1).to_string()));
+    let strange = scanned(|_| "*1\r\n:0\r\n".into());
+    for (server, limit) in [(stands, "10"), (strange, "10"), (walks, "1")] {
+        let address = format!("--redis.addr=redis://127.0.0.1:{}", server.port());
+        let exporter = Exporter::builder(env!("CARGO_BIN_EXE_redvigil"))
+            .args(&[address.as_str(), "--count-keys=*", "--check-keys=*"])
+            .start();
+        let answer = exporter.get("/metrics", &[("X-Prometheus-Scrape-Timeout-Seconds", limit)]);
+        let text = answer.text();
+        assert_eq!(lines(text, &["up ", "keys_count"]), ["up 1"]);
+        assert_eq!(success(text, "count_keys").as_deref(), Some("0"));
+    }
+}
+
+#[test]
+fn a_key_whose_slot_has_moved_is_found_on_its_new_master() {
+    let new = Server::start(Part::Redis7);
+    fill(&new, "SET a 5\nXADD s 1-1 a 1");
+    let (old_port, new_port) = (Port::take(), new.port());
+    let (first, asked) = (old_port.number(), AtomicU64::new(0));
+    let slots = |port: u16| format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$0\r\n\r\n:{port}\r\n$1\r\nx\r\n");
+    let old = ScriptedServer::builder().port(old_port).start(move |command| match command[0].as_slice() {
+        // The old map at the beginning of each collection, the new one after it was asked for again.
+        b"CLUSTER" if command[1] == b"SLOTS" => {
+            let again = !asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+            Action::reply(slots(if again { new_port } else { first }))
+        }
+        b"CLUSTER" => {
+            Action::reply("-NOPERM this user has no permissions to run the 'cluster|myid' command\r\n")
+        }
+        b"TYPE" | b"MEMORY" | b"XINFO" => Action::reply(format!("-MOVED 15495 127.0.0.1:{new_port}\r\n")),
+        _ => Action::Default,
+    });
+    let address = format!("--redis.addr=redis://127.0.0.1:{}", old.port());
+    let exporter = Exporter::builder(env!("CARGO_BIN_EXE_redvigil"))
+        .args(&[address.as_str(), "--is-cluster", "--check-single-keys=a"])
+        .start();
+    for _ in 0..2 {
+        let text = exporter.metrics();
+        assert_eq!(lines(&text, &["key_value"]), ["key_value{db=\"db0\",key=\"a\"} 5"]);
+        assert_eq!(success(&text, "keys").as_deref(), Some("1"));
+    }
+    let asked_id = old.commands().iter().filter(|words| words[..] == ["CLUSTER", "MYID"]).count();
+    assert_eq!(asked_id, 1, "refused once, not asked again");
+}
+
+#[test]
+fn a_batch_of_keys_takes_two_round_trips() {
+    let round_trips = |flags: &[&str]| {
+        let server = ScriptedServer::start(|command| match command[0].as_slice() {
+            b"TYPE" => Action::reply("+string\r\n"),
+            b"MEMORY" => Action::reply(":60\r\n"),
+            b"STRLEN" => Action::reply(":2\r\n"),
+            b"GET" => Action::bulk("17"),
+            _ => Action::Default,
+        });
+        let address = format!("--redis.addr=redis://127.0.0.1:{}", server.port());
+        let ours = Exporter::builder(env!("CARGO_BIN_EXE_redvigil")).args(&[address.as_str()]).args(flags);
+        let exporter = ours.start();
+        exporter.metrics();
+        let before = server.round_trips();
+        let text = exporter.metrics();
+        (server.round_trips() - before, lines(&text, &["key_value"]).len())
+    };
+    let (bare, _) = round_trips(&[]);
+    assert_eq!(round_trips(&["--check-single-keys=a,b,c,d,e,f"]), (bare + 2, 6));
+}
+
+#[test]
+fn a_million_keys_are_counted_in_little_memory() {
+    let server = Server::start(Part::Redis7);
+    server.ok(&["DEBUG", "POPULATE", "1000000", "key", "10"]);
+    let mut exporter = exporter(&server, &["--count-keys=*,key:1*"]);
+    let counts = ["keys_count{db=\"db0\",key=\"*\"} 1e+06", "keys_count{db=\"db0\",key=\"key:1*\"} 111111"];
+    assert_eq!(lines(&exporter.metrics(), &["keys_count"]), counts);
+    let status = format!("/proc/{}/status", exporter.process().pid());
+    let status = std::fs::read_to_string(status).expect("the exporter runs");
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let peak: u64 = peak.expect("Linux says the peak");
+    assert!(peak <= 16 * 1024, "{peak} kB");
 }

@@ -131,12 +131,16 @@ pub async fn run(
         refused: memory.refused.clone(),
         masters: None,
     };
-    for collector in ALL {
-        let How::Work(run) = collector.how else { continue };
-        if (collector.when)(&context) == When::Never {
-            continue;
-        }
-        snapshot.send_modify(|s| s.set(collector.name, Progress::Pending));
+    let workers: Vec<_> = ALL
+        .iter()
+        .filter_map(|collector| match collector.how {
+            How::Work(run) if (collector.when)(&context) != When::Never => Some((collector, run)),
+            _ => None,
+        })
+        .collect();
+    // All at once: whoever finds no time any more is seen to be missing.
+    snapshot.send_modify(|s| workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Pending)));
+    for (collector, run) in workers {
         let mut out = builder(&context, role);
         let outcome = run(&mut talk, &mut out).await;
         let part = Arc::new(out.finish());

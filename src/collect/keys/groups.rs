@@ -60,7 +60,7 @@ async fn count(work: &mut Work<'_>, out: &mut Builder) -> Result<(), Failure> {
     }
     let begin = Instant::now();
     let (mut shards, mut refusals) = Shards::open(work).await?;
-    for db in databases(&context, &mut shards).await {
+    for db in databases(&context, &mut shards, &mut refusals).await {
         let mut tally = Tally::new(context.config.max_key_groups);
         // Without one of the masters all numbers would be wrong, so there are none then.
         match count_database(&context, db, &mut shards, &mut tally, &mut refusals).await {
@@ -73,21 +73,33 @@ async fn count(work: &mut Work<'_>, out: &mut Builder) -> Result<(), Failure> {
 }
 
 /// All databases, empty ones too: they have 0 groups.
-async fn databases(context: &Context<'_>, shards: &mut Shards<'_>) -> BTreeSet<u32> {
+async fn databases(
+    context: &Context<'_>,
+    shards: &mut Shards<'_>,
+    refusals: &mut Refusals<'_>,
+) -> BTreeSet<u32> {
     if shards.is_cluster() {
         return BTreeSet::from([0]);
     }
-    let configured = configured_databases(context, shards).await.unwrap_or(DATABASES);
+    let configured = configured_databases(context, shards, refusals).await.unwrap_or(DATABASES);
     let lines = context.info.into_iter().flat_map(|info| info.lines());
     let used = lines.filter_map(|line| line.field.strip_prefix("db")?.parse().ok());
     used.chain(0..configured).filter(|db| *db < MAX_DATABASES).collect()
 }
 
-async fn configured_databases(context: &Context<'_>, shards: &mut Shards<'_>) -> Option<u32> {
-    let config = context.config.config_command.as_deref()?;
+async fn configured_databases(
+    context: &Context<'_>,
+    shards: &mut Shards<'_>,
+    refusals: &mut Refusals<'_>,
+) -> Option<u32> {
+    const CONFIG: &str = "CONFIG GET";
+    let config = context.config.config_command.as_deref().filter(|_| !refusals.knows(CONFIG))?;
     let mut node = shards.node(0).await.ok()?;
     node.batch(0).push(&[config, "GET", "databases"]);
     let answer = node.ask().await.ok()?.get(0).ok()?;
+    if let Some(refusal) = answer.error() {
+        refusals.remember(CONFIG, refusal);
+    }
     answer.field("databases")?.integer()?.try_into().ok()
 }
 
