@@ -130,17 +130,29 @@ pub async fn run(
         snapshot.send_modify(|s| s.parts.push(part));
     }
 
-    let mut talk = Work { server, context, deadline: request.deadline, nodes: request.nodes, replies: work };
-    for collector in ALL {
-        let How::Work(run) = collector.how else { continue };
-        if (collector.when)(&context) == When::Never {
-            continue;
-        }
+    let workers: Vec<_> = ALL
+        .iter()
+        .filter_map(|collector| match collector.how {
+            How::Work(run) if (collector.when)(&context) != When::Never => Some((collector, run)),
+            _ => None,
+        })
+        .collect();
+    // All at once: whoever finds no time any more is seen to be missing.
+    snapshot.send_modify(|s| workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Pending)));
+    let mut talk = Work {
+        server,
+        context,
+        deadline: request.deadline,
+        nodes: request.nodes,
+        replies: work,
+        refused: memory.refused.clone(),
+        masters: None,
+    };
+    for (collector, run) in workers {
         if let Some(error) = &broken {
             snapshot.send_modify(|s| s.set(collector.name, Progress::Failed(error.kind())));
             continue;
         }
-        snapshot.send_modify(|s| s.set(collector.name, Progress::Pending));
         let mut out = builder(&context, role);
         let outcome = run(&mut talk, &mut out).await;
         let part = Arc::new(out.finish());
@@ -152,6 +164,7 @@ pub async fn run(
         }
         settle(collector, outcome, snapshot);
     }
+    refused.extend(talk.refused);
     memory.refused.extend(refused);
     if let Some(error) = broken {
         blame(&error, snapshot);

@@ -2,6 +2,7 @@
 
 use crate::collect::run::{self, Buffers, Request};
 use crate::collect::{Connecting, Memory, Nodes, Snapshot};
+use crate::config::address::Endpoint;
 use crate::config::collect::{Collect, Keys};
 use crate::config::connect::Tls;
 use crate::config::{Address, Connect};
@@ -127,7 +128,11 @@ impl Reach<'_> {
 impl Nodes for Reach<'_> {
     fn connect<'a>(&'a self, host: &'a str, port: u16, deadline: Deadline) -> Connecting<'a> {
         Box::pin(async move {
-            let mut address = Address::tcp(host, port);
+            let own = match &self.job.address.endpoint {
+                Endpoint::Tcp { host, .. } => host,
+                Endpoint::Unix(_) => "localhost",
+            };
+            let mut address = Address::tcp(if host.is_empty() { own } else { host }, port);
             address.tls = self.job.address.tls;
             let connection = self.dial(&address, deadline).await?;
             Ok(Box::new(connection) as Box<dyn Converse>)

@@ -158,7 +158,7 @@ fn collect(name: &str, form: Form, server: Option<Server>, config: &Collect) -> 
             config,
             keys: &config.keys,
             ping: false,
-            deadline: Deadline::silence(Duration::from_secs(60)),
+            deadline: Deadline::new(None, Duration::from_secs(60)),
             nodes: &Alone,
             clock: || NOW,
         };
