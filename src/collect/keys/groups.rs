@@ -7,7 +7,7 @@
 //! <https://www.lua.org/manual/5.1/manual.html#5.4.1>
 //!
 //! What a newcomer would get wrong: EVALSHA would save a kilobyte a step, but the ACL that the peer's
-//! documentation gives allows EVAL only. And there may be as many groups as keys: see [`Tally`].
+//! documentation gives allows EVAL only. And there may be as many groups as keys: see `Tally`.
 
 use super::scan::Cursor;
 use super::shards::{Node, Shards};
