@@ -16,14 +16,26 @@
 //! What a newcomer would get wrong: a collector that fails costs its own families and nothing else. What it
 //! wrote before it failed is rolled back, and `redvigil_collector_success` says 0 for it.
 
+pub mod clients;
+pub mod cluster;
+pub mod commandlog;
+pub mod config;
 pub mod float;
 pub mod info;
 pub mod keys;
+pub mod latency;
+pub mod modules;
+pub mod rdb;
+#[cfg(test)]
+mod recorded;
 pub mod refusals;
 pub mod run;
 pub mod scripts;
+pub mod search;
+pub mod sentinel;
 pub mod slowlog;
 pub mod snapshot;
+pub mod tile38;
 
 pub use info::Info;
 pub use snapshot::Snapshot;
@@ -38,11 +50,22 @@ use std::pin::Pin;
 /// Every collector, in the order in which they ask.
 pub static ALL: &[&Collector] = &[
     &info::COLLECTOR,
+    &modules::COLLECTOR,
+    &config::COLLECTOR,
+    &rdb::COLLECTOR,
+    &latency::LATEST,
+    &latency::HISTOGRAM,
     &slowlog::COLLECTOR,
+    &commandlog::COLLECTOR,
+    &clients::COLLECTOR,
+    &cluster::COLLECTOR,
+    &sentinel::COLLECTOR,
+    &tile38::COLLECTOR,
     &keys::check::COLLECTOR,
     &keys::count::COLLECTOR,
     &keys::streams::COLLECTOR,
     &keys::groups::COLLECTOR,
+    &search::COLLECTOR,
     &scripts::COLLECTOR,
 ];
 

@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub deadline: Deadline,
     /// How to reach other nodes of the cluster.
     pub nodes: &'a dyn Nodes,
+    /// Unix time in seconds: [`unix_now`] but for tests.
+    pub clock: fn() -> f64,
 }
 
 impl<'a> Request<'a> {
@@ -39,7 +41,7 @@ impl<'a> Request<'a> {
     where
         Self: 'a,
     {
-        Context { config: self.config, keys: self.keys, server, info, memory, now: unix_now() }
+        Context { config: self.config, keys: self.keys, server, info, memory, now: (self.clock)() }
     }
 }
 
@@ -76,9 +78,15 @@ pub async fn run(
     snapshot.send_modify(|s| at_once.iter().chain(&later).for_each(|c| s.set(c.name, Progress::Pending)));
 
     let round = Round::ask(at_once, &context, batch);
-    server.ask(batch, first, request.deadline).await?;
+    let mut broken = server.ask(batch, first, request.deadline).await.err();
+    // What was answered before the conversation broke is good, and INFO comes first.
+    if first.is_empty()
+        && let Some(error) = broken
+    {
+        return Err(error);
+    }
     let mut plain = Replies::default();
-    if info_text(first).is_err() {
+    if broken.is_none() && info_text(first).is_err() {
         // Some servers know no sections.
         batch.clear();
         batch.push(&["INFO"]);
@@ -92,20 +100,21 @@ pub async fn run(
         }
     };
     let info = Info::parse(&text);
-    learn(memory, &info);
+    let (round, again) = if learn(memory, &info) { round.without_remembered() } else { (round, vec![]) };
     let role = info.get("role").unwrap_or_default();
     let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
     let mut refused = vec![];
 
-    let part = round.read(first, &context, role, snapshot, &mut refused);
+    let part = round.read(first, broken.as_ref(), &context, role, snapshot, &mut refused);
     snapshot.send_modify(|s| {
         s.up = true;
         s.role = role.to_owned();
         s.parts.push(part);
     });
 
-    let still: Vec<_> = later.iter().filter(|c| (c.when)(&context) == When::Now).copied().collect();
+    let still: Vec<_> =
+        later.iter().chain(&again).filter(|c| (c.when)(&context) == When::Now).copied().collect();
     snapshot.send_modify(|s| {
         s.collectors.retain(|(name, progress)| {
             *progress != Progress::Pending || still.iter().any(|c| c.name == *name)
@@ -113,13 +122,12 @@ pub async fn run(
     });
     if !still.is_empty() {
         let round = Round::ask(still, &context, batch);
-        match server.ask(batch, second, request.deadline).await {
-            Ok(()) => {
-                let part = round.read(second, &context, role, snapshot, &mut refused);
-                snapshot.send_modify(|s| s.parts.push(part));
-            }
-            Err(error) => give_up(&round, error.into(), snapshot),
+        second.clear();
+        if broken.is_none() {
+            broken = server.ask(batch, second, request.deadline).await.err();
         }
+        let part = round.read(second, broken.as_ref(), &context, role, snapshot, &mut refused);
+        snapshot.send_modify(|s| s.parts.push(part));
     }
 
     let mut talk = Work {
@@ -141,6 +149,10 @@ pub async fn run(
     // All at once: whoever finds no time any more is seen to be missing.
     snapshot.send_modify(|s| workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Pending)));
     for (collector, run) in workers {
+        if let Some(error) = &broken {
+            snapshot.send_modify(|s| s.set(collector.name, Progress::Failed(error.kind())));
+            continue;
+        }
         let mut out = builder(&context, role);
         let outcome = run(&mut talk, &mut out).await;
         let part = Arc::new(out.finish());
@@ -154,6 +166,9 @@ pub async fn run(
     }
     refused.extend(talk.refused);
     memory.refused.extend(refused);
+    if let Some(error) = broken {
+        blame(&error, snapshot);
+    }
     Ok(())
 }
 
@@ -170,7 +185,8 @@ async fn ping(
     Ok(begin.elapsed())
 }
 
-fn unix_now() -> f64 {
+/// What the clock of this machine says, in seconds since 1970.
+pub fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
@@ -191,13 +207,15 @@ fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
     Ok(String::from_utf8_lossy(text))
 }
 
-/// Another run_id is another process: what the old one refused says nothing of it.
-fn learn(memory: &mut Memory, info: &Info<'_>) {
+/// Another run_id is another process: what the old one refused says nothing of it. True where it is one.
+fn learn(memory: &mut Memory, info: &Info<'_>) -> bool {
     let run_id = info.get("run_id").unwrap_or_default();
-    if memory.run_id != run_id {
+    let is_another = memory.run_id != run_id;
+    if is_another {
         *memory = Memory { run_id: run_id.to_owned(), ..Memory::default() };
     }
     memory.server = Some(info.server());
+    is_another
 }
 
 fn builder(context: &Context<'_>, role: &str) -> Builder {
@@ -226,9 +244,19 @@ impl Round {
         Self { asked }
     }
 
+    /// Parts with the collectors that did not send everything because of what is remembered.
+    fn without_remembered(self) -> (Self, Vec<&'static Collector>) {
+        let (held, asked) =
+            self.asked.into_iter().partition(|(_, slots)| slots.iter().any(|s| s.sent.is_err()));
+        let held: Vec<(&'static Collector, Vec<Slot>)> = held;
+        (Self { asked }, held.into_iter().map(|(collector, _)| collector).collect())
+    }
+
+    /// Reads what was answered; who lacks an answer because the conversation is `broken` made nothing.
     fn read(
         &self,
         replies: &Replies,
+        broken: Option<&Error>,
         context: &Context<'_>,
         role: &str,
         snapshot: &watch::Sender<Snapshot>,
@@ -237,6 +265,13 @@ impl Round {
         let mut out = builder(context, role);
         for (collector, slots) in &self.asked {
             let How::Read { read, .. } = collector.how else { continue };
+            let lacks_answer = |slot: &Slot| slot.sent.is_ok_and(|at| at >= replies.len());
+            if let Some(error) = broken
+                && slots.iter().any(lacks_answer)
+            {
+                snapshot.send_modify(|s| s.set(collector.name, Progress::Failed(error.kind())));
+                continue;
+            }
             let mark = out.mark();
             let outcome = read(context, &Answers { replies, slots }, &mut out);
             if outcome.is_err() {
@@ -268,7 +303,12 @@ fn settle(collector: &Collector, outcome: Result<(), Failure>, snapshot: &watch:
                 Failure::Refused { .. } if kind.is_lasting() => {
                     warn!(collector = collector.name, error = %failure, "not asked again until the server restarts");
                 }
-                failure => debug!(collector = collector.name, error = %failure, "collector failed"),
+                failure => {
+                    debug!(collector = collector.name, error = %failure, "collector failed");
+                    if let Failure::Broken(error) = &failure {
+                        blame(error, snapshot);
+                    }
+                }
             }
             Progress::Failed(kind)
         }
@@ -276,11 +316,9 @@ fn settle(collector: &Collector, outcome: Result<(), Failure>, snapshot: &watch:
     snapshot.send_modify(|s| s.set(collector.name, progress));
 }
 
-/// The conversation broke: nobody in this round gets an answer.
-fn give_up(round: &Round, failure: Failure, snapshot: &watch::Sender<Snapshot>) {
-    let kind = failure.kind();
+/// Names the first thing that broke the conversation as what went wrong in this collection.
+fn blame(error: &Error, snapshot: &watch::Sender<Snapshot>) {
     snapshot.send_modify(|s| {
-        round.asked.iter().for_each(|(collector, _)| s.set(collector.name, Progress::Failed(kind)));
-        s.error.get_or_insert((kind, failure.to_string()));
+        s.error.get_or_insert_with(|| (error.kind(), error.chain()));
     });
 }

@@ -5,7 +5,7 @@
 //! <https://redis.io/docs/latest/commands/hello/>
 
 use super::dial::dial;
-use super::{Batch, Connection, Deadline, Error, Kind, Mode, Replies, Reply, Server, Version};
+use super::{Batch, Connection, Deadline, Error, Mode, Replies, Reply, Server, Version};
 use crate::config::Address;
 use crate::config::connect::Tls;
 use crate::config::credentials::Credentials;
@@ -26,7 +26,7 @@ pub struct Login {
 /// Dials, shakes hands and selects the database of the address.
 ///
 /// Fails with the error of the first step that fails; `-NOAUTH` and `-WRONGPASS` are
-/// [`Error::Refused`] of kind [`Kind::Auth`].
+/// [`Error::Refused`] of kind [`Kind::Auth`](super::Kind::Auth).
 pub async fn connect(
     address: &Address,
     login: &Login,
@@ -44,7 +44,8 @@ pub async fn connect(
     let answer = replies.get(0);
     match answer.and_then(Reply::error) {
         None => connection.server = answer.map(describe),
-        Some(refusal) if refusal.kind() == Kind::Unsupported => {
+        // A proxy may deny HELLO as if an ACL did; a server with such a user says the same again to INFO.
+        Some(refusal) if refusal.kind().is_lasting() => {
             resp2(&mut batch, login);
             if !batch.is_empty() {
                 connection.exchange(&batch, &mut replies, deadline).await?;

@@ -65,7 +65,8 @@ pub struct Limits {
     pub nesting: usize,
     /// Bytes of a line without an end: a simple string, an error, a length.
     pub line: usize,
-    /// Values of all replies of one batch: each costs 16 bytes beside its own.
+    /// Values of all replies of one batch, asides that are dropped included: each costs 16 bytes beside its
+    /// own, and time.
     pub values: usize,
 }
 
@@ -109,6 +110,8 @@ pub struct Decoder {
     at: usize,
     /// Containers that wait for children: node, and how many are still to come.
     open: Vec<(u32, u32)>,
+    /// Values so far.
+    values: usize,
 }
 
 /// What the decoder says after a read.
@@ -132,12 +135,13 @@ impl Decoder {
             if replies.buffer.len() > limits.total {
                 return Err(Violation::TooLarge(limits.total));
             }
-            if replies.nodes.len() > limits.values {
+            if self.values > limits.values {
                 return Err(Violation::TooMany(limits.values));
             }
             if let Some(missing) = self.value(replies, limits)? {
                 return Ok(Progress::Missing(missing));
             }
+            self.values += 1;
         }
         Ok(Progress::Complete)
     }
@@ -316,6 +320,7 @@ mod tests {
         check("*999999\r\n", 1, Err(Violation::TooLarge(1000)));
         check("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", 1, Err(Violation::TooDeep(4)));
         check(&format!("*200\r\n{}", ":1\r\n".repeat(200)), 1, Err(Violation::TooMany(100)));
+        check(&">0\r\n".repeat(200), 1, Err(Violation::TooMany(100)));
         check(&format!("+{}", "x".repeat(200)), 1, Err(Violation::LongLine(100)));
     }
 

@@ -19,7 +19,8 @@ pub fn run(config: Config, warnings: Vec<Warning>) -> Result<()> {
     for warning in warnings {
         warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread: see docs/decisions/0004-one-thread.md.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(main(config))
 }
 

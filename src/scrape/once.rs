@@ -181,8 +181,17 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     let Start { job, target, deadline, snapshot } = start;
     let config = shared.config.borrow().clone();
     let mut kept = target.kept.lock().await;
-    worker::collect(&job, &mut kept, &config.collect, &config.connect, &shared.clients, deadline, &snapshot)
-        .await;
-    let took = snapshot.borrow().duration.unwrap_or_default();
+    let took = worker::collect(
+        &job,
+        &mut kept,
+        &config.collect,
+        &config.connect,
+        &shared.clients,
+        deadline,
+        &snapshot,
+    )
+    .await;
+    // Before the end is published: who waits for it reads the totals next.
     lock(&target.state).totals.add(took);
+    snapshot.send_modify(|s| s.duration = Some(took));
 }

@@ -6,12 +6,12 @@ use crate::config::address::Endpoint;
 use crate::config::collect::{Collect, Keys};
 use crate::config::connect::Tls;
 use crate::config::{Address, Connect};
-use crate::connect::{self, Connection, Converse, Deadline, Error, Login};
+use crate::connect::{self, Connection, Converse, Deadline, Error, Kind, Login};
 use crate::net::tls;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 /// Who is asked for what: two requests with the same job share a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,10 +31,29 @@ pub struct Job {
 pub struct Kept {
     connection: Option<Connection>,
     memory: Memory,
+    /// What went wrong in the collection before this one.
+    failing: Option<Kind>,
 }
 
-/// Collects once, over the kept connection where it still lives. Publishes everything through `snapshot`,
-/// the end included.
+impl Kept {
+    /// Logs when something begins to go wrong, and when it is well again; in between only at debug level.
+    fn note(&mut self, address: &Address, error: Option<&(Kind, String)>) {
+        let before = std::mem::replace(&mut self.failing, error.map(|(kind, _)| *kind));
+        match error {
+            Some((kind, text)) if before == Some(*kind) => {
+                debug!(target = %address, reason = kind.as_str(), error = text, "collection failed again");
+            }
+            Some((kind, text)) => {
+                warn!(target = %address, reason = kind.as_str(), error = text, "collection failed");
+            }
+            None if before.is_some() => info!(target = %address, "collection is well again"),
+            None => {}
+        }
+    }
+}
+
+/// Collects once, over the kept connection where it still lives. Publishes everything through `snapshot`
+/// but the end, and returns how long it took.
 pub async fn collect(
     job: &Job,
     kept: &mut Kept,
@@ -43,18 +62,17 @@ pub async fn collect(
     clients: &Arc<tls::Clients>,
     deadline: Deadline,
     snapshot: &watch::Sender<Snapshot>,
-) {
+) -> Duration {
     let begin = Instant::now();
     let reach = Reach { job, connect, clients };
     if let Err(error) = reach.run(kept, config, deadline, snapshot).await {
-        let (kind, text) = (error.kind(), error.chain());
-        info!(target = %job.address, reason = kind.as_str(), error = text, "collection failed");
-        snapshot.send_modify(|s| s.error = Some((kind, text)));
+        snapshot.send_modify(|s| s.error = Some((error.kind(), error.chain())));
     }
+    kept.note(&job.address, snapshot.borrow().error.as_ref());
     if kept.connection.as_ref().is_some_and(|connection| !connection.is_usable()) {
         kept.connection = None;
     }
-    snapshot.send_modify(|s| s.duration = Some(begin.elapsed()));
+    begin.elapsed()
 }
 
 /// How a job's servers are reached.
@@ -73,12 +91,18 @@ impl Reach<'_> {
         snapshot: &watch::Sender<Snapshot>,
     ) -> Result<(), Error> {
         let mut buffers = Buffers::default();
-        let request =
-            Request { config, keys: &self.job.keys, ping: self.connect.ping, deadline, nodes: self };
+        let request = Request {
+            config,
+            keys: &self.job.keys,
+            ping: self.connect.ping,
+            deadline,
+            clock: run::unix_now,
+            nodes: self,
+        };
         // A kept connection may have been closed since: the server restarted, or dropped idle clients.
         // That is no failure of the server, so a new one is tried once.
         if let Some(mut connection) = kept.connection.take() {
-            snapshot.send_modify(|s| s.connect = Some(std::time::Duration::ZERO));
+            snapshot.send_modify(|s| s.connect = Some(Duration::ZERO));
             match run::run(&mut connection, &request, &mut kept.memory, &mut buffers, snapshot).await {
                 Ok(()) => {
                     kept.connection = Some(connection);

@@ -84,6 +84,11 @@ impl Desc {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilyId(u32);
 
+/// Labels that many samples carry, stored once: see [`Builder::label_set`]. Of no use in another builder,
+/// nor after a rollback to before it was made.
+#[derive(Clone, Debug)]
+pub struct LabelSet(Range<u32>);
+
 /// How much a [`Builder`] held at some moment: see [`Builder::rollback`].
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -209,13 +214,31 @@ impl Families {
     /// By label values, then by label names: the order of samples inside a family.
     fn compare(&self, a: &Sample, b: &Sample) -> Ordering {
         let (a, b) = (self.labels_of(a), self.labels_of(b));
-        let values = |l: &[Label]| l.iter().map(|l| l.value.clone()).collect::<Vec<_>>();
-        if let ([a], [b]) = (a, b) {
-            // The usual case, without the vectors.
-            return self.span(&a.value).cmp(self.span(&b.value)).then(a.name.cmp(b.name));
-        }
-        let by_value = values(a).iter().map(|s| self.span(s)).cmp(values(b).iter().map(|s| self.span(s)));
+        let by_value = a.iter().map(|l| self.span(&l.value)).cmp(b.iter().map(|l| self.span(&l.value)));
         by_value.then_with(|| a.iter().map(|l| l.name).cmp(b.iter().map(|l| l.name)))
+    }
+
+    /// Sorts samples by [`Self::compare`] for the most part: by the beginning of the first label value.
+    fn sort_key(&self, sample: &Sample) -> u128 {
+        self.labels_of(sample).first().map_or(0, |label| beginning(self.span(&label.value).as_bytes()))
+    }
+}
+
+/// How many bytes both begin with.
+fn shared_beginning(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+/// The first sixteen bytes as a number, so that texts whose beginnings differ are ordered as the numbers are.
+/// Comparing numbers is many times cheaper than comparing texts, and sorting is mostly comparing.
+fn beginning(bytes: &[u8]) -> u128 {
+    match bytes.first_chunk() {
+        Some(first) => u128::from_be_bytes(*first),
+        None => {
+            let mut padded = [0; 16];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            u128::from_be_bytes(padded)
+        }
     }
 }
 
@@ -339,6 +362,16 @@ impl Builder {
         Self { set: Families::default(), namespace }
     }
 
+    /// Makes room for as much as `last` holds. What the collection before came to is the best guess at what
+    /// this one will, and room that is there need not grow.
+    pub fn reserve_like(&mut self, last: &Families) {
+        self.set.text.reserve(last.text.len());
+        self.set.families.reserve(last.families.len());
+        self.set.samples.reserve(last.samples.len());
+        self.set.labels.reserve(last.labels.len());
+        self.set.points.reserve(last.points.len());
+    }
+
     /// A label that every sample of this set carries, whenever it was recorded.
     pub fn constant_label(&mut self, name: &'static str, value: &str) {
         let constant = &mut self.set.constant;
@@ -350,28 +383,30 @@ impl Builder {
 
     /// The family of that row. Asking once and keeping the answer is cheapest; asking twice is no error.
     pub fn family(&mut self, desc: &'static Desc) -> FamilyId {
-        let name = self.name(Cow::Borrowed(desc.name));
+        let name = self.renamed(desc.name).unwrap_or(Name::Static(desc.name));
         self.open(name, desc.kind, desc.help, desc.labels)
     }
 
     /// A family whose name is known only at run time. The name must be a valid metric name:
     /// see [`clean_name`].
     pub fn named_family(&mut self, name: &str, kind: Kind, help: &'static str) -> FamilyId {
-        let name = self.name(Cow::Owned(name.to_owned()));
+        let name = match self.renamed(name) {
+            Some(renamed) => renamed,
+            None => Name::Arena(self.intern(name)),
+        };
         self.open(name, kind, help, &[])
     }
 
-    fn name(&mut self, name: Cow<'static, str>) -> Name {
-        let renamed = match (&self.namespace, name.strip_prefix("redis_")) {
-            (Some(space), Some(rest)) if space.is_empty() => Some(rest.to_owned()),
-            (Some(space), Some(rest)) => Some(format!("{space}_{rest}")),
-            _ => None,
-        };
-        match (renamed, name) {
-            (Some(name), _) => Name::Arena(self.intern(&name)),
-            (None, Cow::Borrowed(name)) => Name::Static(name),
-            (None, Cow::Owned(name)) => Name::Arena(self.intern(&name)),
+    /// The name with the namespace in place of `redis`, where there is one to put there.
+    fn renamed(&mut self, name: &str) -> Option<Name> {
+        let (space, rest) = (self.namespace.as_deref()?, name.strip_prefix("redis_")?);
+        let start = self.set.text.len() as u32;
+        if !space.is_empty() {
+            self.set.text.push_str(space);
+            self.set.text.push('_');
         }
+        self.set.text.push_str(rest);
+        Some(Name::Arena(start..self.set.text.len() as u32))
     }
 
     fn open(
@@ -406,13 +441,24 @@ impl Builder {
 
     /// Records a sample with labels of its own, for families whose samples differ in their labels.
     pub fn sample_with(&mut self, family: FamilyId, labels: &[(&'static str, &str)], value: f64) {
+        let labels = self.label_set(labels);
+        self.sample_labelled(family, &labels, value);
+    }
+
+    /// Stores labels that several samples carry, for [`Self::sample_labelled`]: ten families about one
+    /// thing then hold its labels once rather than ten times.
+    pub fn label_set(&mut self, labels: &[(&'static str, &str)]) -> LabelSet {
         let start = self.set.labels.len() as u32;
         for (name, value) in labels {
             let value = self.intern(value);
             self.set.labels.push(Label { name, value });
         }
-        let labels = self.sorted(start);
-        self.record(family, labels, Stored::Number(value));
+        LabelSet(self.sorted(start))
+    }
+
+    /// Records a sample with stored labels.
+    pub fn sample_labelled(&mut self, family: FamilyId, labels: &LabelSet, value: f64) {
+        self.record(family, labels.0.clone(), Stored::Number(value));
     }
 
     /// Records a histogram or a summary: `points` are (upper bound, cumulative count) in rising order
@@ -443,15 +489,25 @@ impl Builder {
         self.sorted(start)
     }
 
+    /// The labels from `start` on, sorted by name. Of labels of one name the first stays: twice the same name
+    /// would make the whole page invalid.
     fn sorted(&mut self, start: u32) -> Range<u32> {
         let labels = &mut self.set.labels[start as usize..];
-        if labels.len() > 1 {
-            labels.sort_by_key(|label| label.name);
+        labels.sort_by_key(|label| label.name);
+        if labels.windows(2).any(|pair| pair[0].name == pair[1].name) {
+            let mut labels = self.set.labels.split_off(start as usize);
+            labels.dedup_by_key(|label| label.name);
+            self.set.labels.append(&mut labels);
         }
         start..self.set.labels.len() as u32
     }
 
     fn record(&mut self, family: FamilyId, labels: Range<u32>, value: Stored) {
+        debug_assert_eq!(
+            matches!(value, Stored::Distribution { .. }),
+            matches!(self.set.families[family.0 as usize].kind, Kind::Histogram | Kind::Summary),
+            "histograms and summaries have distributions, other kinds have numbers"
+        );
         self.set.samples.push(Sample { family: family.0, labels, value });
     }
 
@@ -496,21 +552,23 @@ impl Families {
         for sample in &self.samples {
             used[sample.family as usize] = true;
         }
-        let mut order: Vec<u32> = (0..self.families.len() as u32).filter(|i| used[*i as usize]).collect();
-        order.sort_by(|a, b| {
-            self.name(&self.families[*a as usize]).cmp(self.name(&self.families[*b as usize]))
-        });
+        let name = |index: u32| self.name(&self.families[index as usize]);
+        let used = || (0..self.families.len() as u32).filter(|index| used[*index as usize]);
+        // Nearly all names begin with `redis_`: what tells them apart comes after.
+        let shared = used().map(|index| shared_beginning(name(0), name(index))).min().unwrap_or(0);
+        let key = |index: u32| (beginning(&name(index).as_bytes()[shared..]), index);
+        let mut order: Vec<(u128, u32)> = used().map(key).collect();
+        order.sort_unstable_by(|(a, i), (b, j)| a.cmp(b).then_with(|| name(*i).cmp(name(*j))).then(i.cmp(j)));
         let mut rank = vec![NOWHERE; self.families.len()];
         let mut sorted: Vec<Family> = Vec::with_capacity(order.len());
-        for old in order {
-            let family = &self.families[old as usize];
-            let same = sorted.last().is_some_and(|last| self.name(last) == self.name(family));
-            if !same {
-                sorted.push(family.clone());
+        for same_name in order.chunk_by(|(a, i), (b, j)| a == b && name(*i) == name(*j)) {
+            let first = &self.families[same_name[0].1 as usize];
+            for (_, index) in same_name {
+                if self.families[*index as usize].kind == first.kind {
+                    rank[*index as usize] = sorted.len() as u32;
+                }
             }
-            if sorted.last().is_some_and(|last| last.kind == family.kind) {
-                rank[old as usize] = sorted.len() as u32 - 1;
-            }
+            sorted.push(first.clone());
         }
         self.families = sorted;
         rank
@@ -537,23 +595,22 @@ impl Families {
             }
         }
         let mut grouped: Vec<Sample> = Vec::with_capacity(order.len());
+        let mut members: Vec<(u128, u32)> = vec![];
         let mut begin = 0;
         for (family, end) in next[..self.families.len()].iter().map(|end| *end as usize).enumerate() {
-            let members = &mut order[begin..end];
-            let by_labels =
-                |a: &u32, b: &u32| self.compare(&self.samples[*a as usize], &self.samples[*b as usize]);
-            if !members.is_sorted_by(|a, b| by_labels(a, b) == Ordering::Less) {
-                members.sort_by(by_labels);
+            let sample = |index: u32| &self.samples[index as usize];
+            members.clear();
+            members.extend(order[begin..end].iter().map(|index| (self.sort_key(sample(*index)), *index)));
+            let by_labels = |(a, i): &(u128, u32), (b, j): &(u128, u32)| {
+                a.cmp(b).then_with(|| self.compare(sample(*i), sample(*j)))
+            };
+            if !members.is_sorted_by(|a, b| by_labels(a, b).is_lt()) {
+                members.sort_unstable_by(|a, b| by_labels(a, b).then(a.1.cmp(&b.1)));
+                members.dedup_by(|later, first| by_labels(later, first).is_eq());
             }
-            let start = grouped.len();
-            for &i in members.iter() {
-                let sample = &self.samples[i as usize];
-                let again = grouped[start..].last().is_some_and(|last| self.compare(last, sample).is_eq());
-                if !again {
-                    grouped.push(sample.clone());
-                }
-            }
-            self.families[family].samples = start as u32..grouped.len() as u32;
+            let start = grouped.len() as u32;
+            grouped.extend(members.iter().map(|(_, index)| sample(*index).clone()));
+            self.families[family].samples = start..grouped.len() as u32;
             begin = end;
         }
         self.samples = grouped;
@@ -621,6 +678,59 @@ mod tests {
     }
 
     #[test]
+    fn the_first_stays_also_among_many() {
+        let mut out = Builder::new();
+        out.push(&A, 0.0);
+        for i in 0..1000u32 {
+            out.push(&OTHER_A, 1.0);
+            let b = out.family(&B);
+            out.sample(b, &[&(i * 7 % 100).to_string(), "get"], f64::from(i));
+        }
+        let set = out.finish();
+        assert_eq!(set.get("redis_a").map(|a| (a.kind(), a.samples().len())), Some((Kind::Gauge, 1)));
+        let family = set.get("redis_b_total").expect("it has samples");
+        assert_eq!(family.samples().len(), 100);
+        for sample in family.samples() {
+            let Value::Number(value) = sample.value() else { panic!("a number") };
+            let value = value as u32;
+            assert!(value < 100 && Some(&*(value * 7 % 100).to_string()) == sample.label("db"), "{value}");
+        }
+    }
+
+    #[test]
+    fn samples_are_ordered_by_all_of_their_label_values() {
+        static C: Desc = Desc::gauge("c", "C.").labels(&["x", "y"]);
+        let long = "a value that is longer than any sort key";
+        let expected = [
+            ["", ""],
+            ["a", "b"],
+            ["a", "c"],
+            ["a\0", "a"],
+            [long, "1"],
+            [&format!("{long} and its like"), "0"],
+            ["ä", "a"],
+        ];
+        let mut out = Builder::new();
+        let c = out.family(&C);
+        expected.iter().rev().chain(&expected).for_each(|values| out.sample(c, values, 0.0));
+        let set = out.finish();
+        let family = set.get("c").expect("it has samples");
+        let values =
+            family.samples().map(|sample| sample.labels().map(|(_, value)| value).collect::<Vec<_>>());
+        assert_eq!(values.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn of_two_labels_of_one_name_the_first_stays() {
+        let mut out = Builder::new();
+        let b = out.family(&B);
+        out.sample_with(b, &[("x", "1"), ("a", "2"), ("x", "3")], 1.0);
+        out.sample_with(b, &[("x", "1")], 1.0);
+        let expected = ["redis_b_total{x=1} Number(1.0)", "redis_b_total{a=2,x=1} Number(1.0)"];
+        assert_eq!(shape(&out.finish()), expected);
+    }
+
+    #[test]
     fn a_family_without_samples_is_absent() {
         let mut out = Builder::new();
         out.family(&A);
@@ -641,6 +751,19 @@ mod tests {
                 "redis_a{cmd=hidden,instance_role=master} Number(1.0)",
                 "redis_b_total{cmd=get,db=0,instance_role=master} Number(1.0)"
             ]
+        );
+    }
+
+    #[test]
+    fn stored_labels_serve_several_families() {
+        let mut out = Builder::new();
+        let (a, b) = (out.family(&A), out.family(&B));
+        let labels = out.label_set(&[("id", "7"), ("a", "x")]);
+        out.sample_labelled(a, &labels, 1.0);
+        out.sample_labelled(b, &labels, 2.0);
+        assert_eq!(
+            shape(&out.finish()),
+            ["redis_a{a=x,id=7} Number(1.0)", "redis_b_total{a=x,id=7} Number(2.0)"]
         );
     }
 

@@ -2,13 +2,29 @@
 //!
 //! Reading order: [`family`] says what a metric family is and how collectors record one,
 //! [`merge`] lays the families of several sets side by side in the order of the wire,
-//! and each format has one file that writes them: [`text`] so far.
+//! [`negotiate`] chooses a format and a compression for a client, and each format has one file that writes a
+//! [`Page`] in it: [`text`], [`openmetrics`], [`protobuf`]. Below them are [`number`] and [`wire`].
 //!
 //! This package is pure: no files, no sockets, no clock, no tokio. It is fuzzed and measured alone.
 
 pub mod family;
 pub mod merge;
+pub mod negotiate;
 pub mod number;
+pub mod openmetrics;
+pub mod protobuf;
 pub mod text;
+pub mod wire;
 
-pub use family::{Builder, Desc, Families, FamilyId, Kind, Mark};
+pub use family::{Builder, Desc, Families, FamilyId, Kind, LabelSet, Mark};
+pub use merge::Page;
+pub use negotiate::{Encoding, Escaping, Format};
+
+/// Appends `page` to `out` in that format.
+pub fn write(format: Format, out: &mut Vec<u8>, page: &Page<'_>) {
+    match format {
+        Format::Text => text::write(out, page),
+        Format::OpenMetrics => openmetrics::write(out, page),
+        Format::Protobuf => protobuf::write(out, page),
+    }
+}

@@ -1,6 +1,9 @@
 //! The Prometheus text format 0.0.4.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
+//!
+//! Names are written as they are: they come from our tables or from [`crate::family::clean_name`]. Values of
+//! labels may hold anything that is valid UTF-8, zero bytes and carriage returns included.
 
 use crate::family::{Kind, SampleRef, Value};
 use crate::merge::Page;
@@ -8,85 +11,116 @@ use crate::number;
 
 /// Appends `page` to `out`.
 pub fn write(out: &mut Vec<u8>, page: &Page<'_>) {
+    let mut series = Series::default();
     for family in page.families() {
-        let (name, kind) = (family.name().as_bytes(), family.kind());
-        out.extend_from_slice(b"# HELP ");
-        out.extend_from_slice(name);
-        out.push(b' ');
+        let (name, kind) = (family.name(), family.kind());
+        append(out, &["# HELP ", name, " "]);
         escape(out, family.help(), false);
-        out.extend_from_slice(b"\n# TYPE ");
-        out.extend_from_slice(name);
-        out.push(b' ');
-        out.extend_from_slice(kind.as_str().as_bytes());
-        out.push(b'\n');
+        append(out, &["\n# TYPE ", name, " ", kind.as_str(), "\n"]);
         family.for_each(|sample| match sample.value() {
-            Value::Number(value) => line(out, name, b"", &sample, None, value),
+            Value::Number(value) => {
+                append(out, &[name]);
+                labels(out, &sample);
+                value_of_line(out, value);
+            }
             Value::Distribution { points, sum, count } => {
-                let (label, suffix): (_, &[u8]) = match kind {
-                    Kind::Histogram => ("le", b"_bucket"),
-                    _ => ("quantile", b""),
+                let (suffix, bound_label) = match kind {
+                    Kind::Histogram => ("_bucket", "le"),
+                    _ => ("", "quantile"),
                 };
+                series.prepare(&[name, suffix], &sample, bound_label);
                 for (bound, value) in points {
-                    line(out, name, suffix, &sample, Some((label, *bound)), *value);
+                    out.extend_from_slice(&series.up_to_bound);
+                    number::write(out, *bound);
+                    append(out, &["\"}"]);
+                    value_of_line(out, *value);
                 }
                 if kind == Kind::Histogram {
-                    line(out, name, suffix, &sample, Some((label, f64::INFINITY)), count as f64);
+                    out.extend_from_slice(&series.up_to_bound);
+                    append(out, &["+Inf\"}"]);
+                    value_of_line(out, count as f64);
                 }
-                line(out, name, b"_sum", &sample, None, sum);
-                line(out, name, b"_count", &sample, None, count as f64);
+                for (suffix, value) in [("_sum", sum), ("_count", count as f64)] {
+                    append(out, &[name, suffix]);
+                    out.extend_from_slice(&series.labels);
+                    value_of_line(out, value);
+                }
             }
         });
     }
 }
 
-/// One line: name, suffix, labels (with `le` or `quantile` last), value.
-fn line(
-    out: &mut Vec<u8>,
-    name: &[u8],
-    suffix: &[u8],
-    sample: &SampleRef<'_>,
-    bound: Option<(&str, f64)>,
-    value: f64,
-) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(suffix);
-    let mut separator = b'{';
+/// What the many lines of one distribution share, put together once.
+#[derive(Default)]
+pub(crate) struct Series {
+    /// `{cmd="get"}`, or nothing.
+    pub labels: Vec<u8>,
+    /// `name_bucket{cmd="get",le="`.
+    pub up_to_bound: Vec<u8>,
+}
+
+impl Series {
+    /// Gets ready for `sample`, whose points bear their bound in the label `bound_label`.
+    pub fn prepare(&mut self, name: &[&str], sample: &SampleRef<'_>, bound_label: &str) {
+        self.labels.clear();
+        labels(&mut self.labels, sample);
+        self.up_to_bound.clear();
+        append(&mut self.up_to_bound, name);
+        match self.labels.split_last() {
+            Some((_brace, open)) => {
+                self.up_to_bound.extend_from_slice(open);
+                self.up_to_bound.push(b',');
+            }
+            None => self.up_to_bound.push(b'{'),
+        }
+        append(&mut self.up_to_bound, &[bound_label, "=\""]);
+    }
+}
+
+/// Appends pieces of text.
+pub(crate) fn append(out: &mut Vec<u8>, pieces: &[&str]) {
+    for piece in pieces {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+/// Appends `{a="b",c="d"}`, or nothing where there are no labels.
+pub(crate) fn labels(out: &mut Vec<u8>, sample: &SampleRef<'_>) {
+    let mut separator = "{";
     for (name, value) in sample.labels() {
-        out.push(separator);
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"=\"");
+        append(out, &[separator, name, "=\""]);
         escape(out, value, true);
         out.push(b'"');
-        separator = b',';
+        separator = ",";
     }
-    if let Some((name, value)) = bound {
-        out.push(separator);
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"=\"");
-        number::write(out, value);
-        out.push(b'"');
-        separator = b',';
-    }
-    if separator == b',' {
+    if separator == "," {
         out.push(b'}');
     }
+}
+
+/// Appends the value and ends the line.
+pub(crate) fn value_of_line(out: &mut Vec<u8>, value: f64) {
     out.push(b' ');
     number::write(out, value);
     out.push(b'\n');
 }
 
-/// Escapes `\` and line ends, in label values (`quotes`) also `"`.
-fn escape(out: &mut Vec<u8>, text: &str, quotes: bool) {
+/// Appends `text` with a backslash before each backslash and line end, and with `quotes` before each `"`.
+pub(crate) fn escape(out: &mut Vec<u8>, text: &str, quotes: bool) {
     let mut rest = text.as_bytes();
     let special = |b: &u8| matches!(b, b'\\' | b'\n') || (quotes && *b == b'"');
-    while let Some(at) = rest.iter().position(special) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(match rest[at] {
-            b'\n' => b"\\n",
-            b'"' => b"\\\"",
-            _ => b"\\\\",
-        });
-        rest = &rest[at + 1..];
+    // Hardly any text has something to escape. Looking at all bytes, without leaving at the first hit, is
+    // what the compiler turns into a few wide instructions.
+    if rest.iter().fold(false, |found, b| found | special(b)) {
+        while let Some(at) = rest.iter().position(special) {
+            out.extend_from_slice(&rest[..at]);
+            out.extend_from_slice(match rest[at] {
+                b'\n' => b"\\n",
+                b'"' => b"\\\"",
+                _ => b"\\\\",
+            });
+            rest = &rest[at + 1..];
+        }
     }
     out.extend_from_slice(rest);
 }

@@ -3,10 +3,23 @@
 //! Every server has it; ACL: `+info`. Cost: some 50 µs of the server's time, more with many commands seen.
 //! <https://redis.io/docs/latest/commands/info/>
 //!
-//! [`Info`] is the reply cut into lines. `fields` is the table of everything that is one number under one
-//! name; what needs more than a row has a file of its own.
+//! [`Info`] is the reply cut into lines. [`fields`] is the table of everything that is one number under one
+//! name; what needs more than a row has a file of its own, named after its section.
+//!
+//! What a newcomer would get wrong: files look for the names of fields, not for sections. Forks move
+//! fields about and write comments that look like sections. A line that cannot be read costs itself.
 
+pub mod commandstats;
+pub mod engines;
+pub mod errorstats;
 pub mod fields;
+pub mod instance;
+pub mod keyspace;
+pub mod latencystats;
+pub mod replication;
+pub mod sentinel;
+pub mod threads;
+pub mod tls;
 
 use super::{Answers, Asks, Collector, Context, Failure, How, When};
 use crate::connect::{Mode, Server, Version};
@@ -17,7 +30,18 @@ pub static COLLECTOR: Collector =
     Collector { name: "info", descs, when: |_| When::Now, how: How::Read { ask, read } };
 
 fn descs() -> Vec<&'static Desc> {
-    fields::descs().collect()
+    let mut descs: Vec<_> = fields::descs().collect();
+    descs.extend(commandstats::descs());
+    descs.extend(engines::descs());
+    descs.extend(errorstats::descs());
+    descs.extend(instance::descs());
+    descs.extend(keyspace::descs());
+    descs.extend(latencystats::descs());
+    descs.extend(replication::descs());
+    descs.extend(sentinel::descs());
+    descs.extend(threads::descs());
+    descs.extend(tls::descs());
+    descs
 }
 
 fn ask(_: &Context<'_>, asks: &mut Asks<'_>) {
@@ -27,6 +51,17 @@ fn ask(_: &Context<'_>, asks: &mut Asks<'_>) {
 fn read(context: &Context<'_>, _: &Answers<'_>, out: &mut Builder) -> Result<(), Failure> {
     let info = context.info.ok_or(Failure::shape("INFO"))?;
     fields::read(info, context, out);
+    let commands = commandstats::parse(info);
+    commandstats::write(&commands, out);
+    latencystats::read(info, &commands, out);
+    errorstats::read(info, out);
+    keyspace::read(info, context, out);
+    instance::read(info, context, out);
+    replication::read(info, out);
+    threads::read(info, out);
+    engines::read(info, out);
+    tls::read(info, out);
+    sentinel::read(info, out);
     Ok(())
 }
 
@@ -52,10 +87,14 @@ impl<'a> Info<'a> {
     pub fn parse(text: &'a str) -> Self {
         let mut section = "";
         let mut lines = Vec::with_capacity(text.len() / 32);
-        for line in text.lines() {
+        let mut start = 0;
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+        for end in ends {
+            let line = text[start..end].trim_end();
+            start = (end + 1).min(text.len());
             if let Some(name) = line.strip_prefix('#') {
                 section = name.trim();
-            } else if let Some((field, value)) = line.split_once(':') {
+            } else if let Some((field, value)) = cut(line, b':') {
                 lines.push(Line { section, field, value });
             }
         }
@@ -77,6 +116,16 @@ impl<'a> Info<'a> {
         self.lines.iter().find(|line| line.field == field).map(|line| line.value)
     }
 
+    /// The lines whose field is `prefix` and something, with that something in place of the field.
+    pub fn after(&self, prefix: &'static str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.lines.iter().filter_map(move |line| Some((line.field.strip_prefix(prefix)?, line.value)))
+    }
+
+    /// The lines whose field is `prefix` and a number: `db0`, `slave1`.
+    pub fn numbered(&self, prefix: &'static str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.after(prefix).filter(|(number, _)| is_digits(number))
+    }
+
     /// What the server is. Valkey says `server_mode` where Redis says `redis_mode`.
     pub fn server(&self) -> Server {
         let mode = self.get("redis_mode").or_else(|| self.get("server_mode")).unwrap_or_default();
@@ -88,15 +137,113 @@ impl<'a> Info<'a> {
     }
 }
 
+/// The `name=value` parts of a value such as `keys=1,expires=0`; `None` for a part of another form.
+pub(super) fn parts(value: &str) -> impl Iterator<Item = Option<(&str, &str)>> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let part = match cut(all, b',') {
+            Some((part, others)) => {
+                rest = Some(others);
+                part
+            }
+            None => {
+                rest = None;
+                all
+            }
+        };
+        Some(cut(part, b'=').filter(|(_, value)| memchr::memchr(b'=', value.as_bytes()).is_none()))
+    })
+}
+
+/// What stands before and after the first `separator`, an ASCII byte.
+fn cut(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(separator, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+pub(in crate::collect) mod testing {
+    use super::*;
+    use crate::collect::Memory;
+    use crate::config::collect::{Collect, Keys};
+    use exposition::family::Value;
+
+    /// What a reader makes of a text, a line a sample: `name{label=value} number`. The clock says 1000.7.
+    pub fn lines(text: &str, read: impl Fn(&Info<'_>, &Context<'_>, &mut Builder)) -> Vec<String> {
+        let (config, keys, memory, info) =
+            (Collect::default(), Keys::default(), Memory::default(), Info::parse(text));
+        let server = info.server();
+        let context = Context {
+            config: &config,
+            keys: &keys,
+            server: Some(&server),
+            info: Some(&info),
+            memory: &memory,
+            now: 1000.7,
+        };
+        let mut out = Builder::new();
+        read(&info, &context, &mut out);
+        let families = out.finish();
+        let mut lines = vec![];
+        for family in families.iter() {
+            for sample in family.samples() {
+                let labels: Vec<_> = sample.labels().map(|(n, v)| format!("{n}={v}")).collect();
+                let labels =
+                    if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+                let value = match sample.value() {
+                    Value::Number(number) => number.to_string(),
+                    Value::Distribution { points, sum, count } => format!("{points:?} sum {sum} of {count}"),
+                };
+                lines.push(format!("{}{labels} {value}", family.name()));
+            }
+        }
+        lines
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check(text: &str, expected: &[(&str, &str, &str)]) {
+        let info = Info::parse(text);
+        let lines: Vec<_> = info.lines().iter().map(|l| (l.section, l.field, l.value)).collect();
+        assert_eq!(lines, expected, "{text:?}");
+    }
+
     #[test]
     fn lines_are_cut_at_the_first_colon_and_keep_their_section() {
-        let info = Info::parse("# Server\r\nexecutable:/a:b\r\n\r\n# Stats\r\nx:1\r\nno colon\r\n");
-        let lines: Vec<_> = info.lines().iter().map(|l| (l.section, l.field, l.value)).collect();
-        assert_eq!(lines, [("Server", "executable", "/a:b"), ("Stats", "x", "1")]);
-        assert_eq!(info.get("x"), Some("1"));
+        check(
+            "# Server\r\nexecutable:/a:b\r\n\r\n# Stats\r\nx:1\r\nno colon\r\n",
+            &[("Server", "executable", "/a:b"), ("Stats", "x", "1")],
+        );
+    }
+
+    #[test]
+    fn odd_texts_are_no_harm() {
+        check("", &[]);
+        check("\n\n:\n#", &[("", "", "")]);
+        check("x:1", &[("", "x", "1")]);
+        check("é:ü\r\n#é\nö:", &[("", "é", "ü"), ("é", "ö", "")]);
+    }
+
+    #[test]
+    fn parts_have_exactly_one_sign() {
+        let parts = |value| parts(value).collect::<Vec<_>>();
+        assert_eq!(parts("a=1,b=2"), [Some(("a", "1")), Some(("b", "2"))]);
+        assert_eq!(parts("a=1=2,,c"), [None, None, None]);
+        assert_eq!(parts("=,"), [Some(("", "")), None]);
+    }
+
+    #[test]
+    fn valkey_tells_its_mode_under_another_name() {
+        let valkey = Info::parse("redis_version:7.2.4\nvalkey_version:9.1.2\nserver_mode:cluster");
+        let server = valkey.server();
+        assert_eq!((server.mode, server.valkey), (Mode::Cluster, Some(Version(9, 1, 2))));
     }
 }

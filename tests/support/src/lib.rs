@@ -26,7 +26,7 @@ pub use certificates::{Certificates, Identity};
 pub use cluster::Cluster;
 pub use exporter::{Exporter, ExporterBuilder, Finished};
 pub use http::Response;
-pub use parts::Part;
+pub use parts::{Part, skipped};
 pub use port::Port;
 pub use process::Process;
 pub use resp::{Connection, Value};

@@ -104,18 +104,11 @@ impl Part {
 
     /// Where an optional program is. Nothing means that the test returns at once; that is said on stderr and
     /// counted in the summary of `make test`. Panics for a part that is not optional.
-    #[expect(clippy::print_stderr, reason = "a test that does not run has to say so")]
     pub fn or_skip(self, test: &str) -> Option<PathBuf> {
         let found = self.find();
         if found.is_none() {
             assert!(self.row().4, "{test} cannot be skipped: {} is no optional part", self.name());
-            let line = format!("SKIPPED: {test} (part missing: {})", self.name());
-            eprintln!("{line}");
-            if let Some(file) = env::var_os("REDVIGIL_SKIPPED") {
-                let file = OpenOptions::new().create(true).append(true).open(file);
-                let mut file = file.expect("the file that REDVIGIL_SKIPPED names can be written");
-                writeln!(file, "{line}").expect("the list of skipped tests takes a line");
-            }
+            skipped(test, &format!("part missing: {}", self.name()));
         }
         found
     }
@@ -126,6 +119,19 @@ impl Part {
             Some((version, _)) => version.clone(),
             None => version_of(&self.path()).unwrap_or_default(),
         }
+    }
+}
+
+/// Says that a test does not run, on stderr and in the summary of `make test`, and why: an optional part or a
+/// feature of the machine is missing.
+#[expect(clippy::print_stderr, reason = "a test that does not run has to say so")]
+pub fn skipped(test: &str, why: &str) {
+    let line = format!("SKIPPED: {test} ({why})");
+    eprintln!("{line}");
+    if let Some(file) = env::var_os("REDVIGIL_SKIPPED") {
+        let file = OpenOptions::new().create(true).append(true).open(file);
+        let mut file = file.expect("the file that REDVIGIL_SKIPPED names can be written");
+        writeln!(file, "{line}").expect("the list of skipped tests takes a line");
     }
 }
 

@@ -346,6 +346,13 @@ impl Server {
         self.wait_until_ready();
     }
 
+    /// Ends it and gives its port away, for another server to take its place.
+    pub fn into_port(self) -> Port {
+        let Self { process, port, .. } = self;
+        drop(process);
+        port
+    }
+
     fn forget_connection(&mut self) {
         *self.control.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -1,0 +1,130 @@
+//! `cmdstat_get:calls=21,usec=175,usec_per_call=8.33,rejected_calls=0,failed_calls=0`: calls and run time of
+//! each command. Before 6.2 the last two are missing; Redis 8.8 adds others.
+
+use super::fields::number;
+use super::{Info, parts};
+use exposition::{Builder, Desc};
+
+static CALLS: Desc = Desc::counter("redis_commands_total", "Calls of each command.").labels(&["cmd"]);
+static DURATION: Desc =
+    Desc::counter("redis_commands_duration_seconds_total", "Run time of each command, in seconds.")
+        .labels(&["cmd"]);
+static FAILED: Desc =
+    Desc::counter("redis_commands_failed_calls_total", "Calls of each command that ended in an error.")
+        .labels(&["cmd"]);
+static REJECTED: Desc = Desc::counter(
+    "redis_commands_rejected_calls_total",
+    "Calls of each command that were refused before they ran.",
+)
+.labels(&["cmd"]);
+
+/// What was counted for one command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Command<'a> {
+    /// Its name, `config|get` for a subcommand.
+    pub name: &'a str,
+    /// How often it ran.
+    pub calls: f64,
+    /// How long in all, in microseconds.
+    pub usec: f64,
+    /// How often it was refused before it ran.
+    pub rejected: Option<f64>,
+    /// How often it ended in an error.
+    pub failed: Option<f64>,
+}
+
+/// Every family of this file.
+pub fn descs() -> [&'static Desc; 4] {
+    [&DURATION, &FAILED, &REJECTED, &CALLS]
+}
+
+/// Every command, in the order of the names: the server's own order is that of a hash table.
+pub fn parse<'a>(info: &Info<'a>) -> Vec<Command<'a>> {
+    let mut commands: Vec<_> =
+        info.after("cmdstat_").filter_map(|(name, value)| command(name, value)).collect();
+    commands.sort_unstable_by_key(|command| command.name);
+    commands
+}
+
+fn command<'a>(name: &'a str, value: &str) -> Option<Command<'a>> {
+    let (mut calls, mut usec, mut rejected, mut failed) = (None, None, None, None);
+    for part in parts(value) {
+        let (field, value) = part?;
+        match field {
+            "calls" => calls = Some(number(value)?),
+            "usec" => usec = Some(number(value)?),
+            "rejected_calls" => rejected = Some(number(value)?),
+            "failed_calls" => failed = Some(number(value)?),
+            _ => {}
+        }
+    }
+    Some(Command { name, calls: calls?, usec: usec?, rejected, failed })
+}
+
+/// Records the samples of all commands.
+pub fn write(commands: &[Command<'_>], out: &mut Builder) {
+    let (calls, duration) = (out.family(&CALLS), out.family(&DURATION));
+    let (failed, rejected) = (out.family(&FAILED), out.family(&REJECTED));
+    for command in commands {
+        out.sample(calls, &[command.name], command.calls);
+        out.sample(duration, &[command.name], command.usec / 1e6);
+        if let Some(number) = command.failed {
+            out.sample(failed, &[command.name], number);
+        }
+        if let Some(number) = command.rejected {
+            out.sample(rejected, &[command.name], number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::info::testing::lines;
+
+    fn check(info: &str, expected: &[&str]) {
+        assert_eq!(lines(info, |info, _, out| write(&parse(info), out)), expected, "{info}");
+    }
+
+    #[test]
+    fn three_values_give_calls_and_time() {
+        check(
+            "cmdstat_georadius_ro:calls=75,usec=1260,usec_per_call=16.80",
+            &[
+                "redis_commands_duration_seconds_total{cmd=georadius_ro} 0.00126",
+                "redis_commands_total{cmd=georadius_ro} 75",
+            ],
+        );
+    }
+
+    #[test]
+    fn five_values_also_give_refused_and_failed_calls_and_more_are_no_harm() {
+        let line = "cmdstat_config|get:calls=4,usec=2,usec_per_call=0.5,rejected_calls=3,failed_calls=1";
+        let expected = [
+            "redis_commands_duration_seconds_total{cmd=config|get} 0.000002",
+            "redis_commands_failed_calls_total{cmd=config|get} 1",
+            "redis_commands_rejected_calls_total{cmd=config|get} 3",
+            "redis_commands_total{cmd=config|get} 4",
+        ];
+        check(line, &expected);
+        check(&format!("{line},slowlog_count=1"), &expected);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_costs_itself() {
+        check("cmd_get:calls=1,usec=1,usec_per_call=1", &[]);
+        check("cmdstat_get:calls=1", &[]);
+        check("cmdstat_get:calls=a,usec=1,usec_per_call=1", &[]);
+        check("cmdstat_get:calls=1,usec=b,usec_per_call=1", &[]);
+        check("cmdstat_get:calls=1,usec=1,usec_per_call=1,rejected_calls=x,failed_calls=1", &[]);
+        check("cmdstat_get:calls=1,usec=1,usec_per_call=1,rejected_calls=1,failed_calls=", &[]);
+        check("cmdstat_get:", &[]);
+    }
+
+    #[test]
+    fn commands_are_sorted_by_name() {
+        let info = Info::parse("cmdstat_set:calls=1,usec=1\ncmdstat_get:calls=2,usec=1");
+        let commands: Vec<_> = parse(&info).iter().map(|command| command.name).collect();
+        assert_eq!(commands, ["get", "set"]);
+    }
+}

@@ -1,0 +1,84 @@
+//! The whole exporter, as a process of its own, beside real and scripted servers.
+//!
+//! One binary, so that linking costs once; one file a story:
+//!
+//! - [`page`]: what an answer says, read without the parsers of the daemon
+//! - [`servers`]: every server, every way to reach one, and the connection that is kept
+//! - [`refusals`]: servers that say no, in whole or in part
+//! - [`hostile`]: servers that break the protocol, never end or say nothing
+//! - [`time`]: deadlines
+//! - [`secrets`]: no password and no ephemeral port in anything that leaves
+//! - [`credentials`]: who is sent which password
+//! - [`many`]: many targets and many callers at once
+//! - [`random`]: random bytes for the decoders, on every run
+//! - [`differential`]: beside the exporter that ours replaces
+
+mod page;
+
+//mod credentials;
+//mod differential;
+mod hostile;
+//mod many;
+//mod random;
+mod refusals;
+//mod secrets;
+mod servers;
+//mod time;
+
+use page::Page;
+use std::time::Duration;
+use testbed::{Exporter, ExporterBuilder, Server};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Our exporter, to be started with these arguments.
+fn exporter<A: AsRef<str>>(args: &[A]) -> ExporterBuilder {
+    Exporter::builder(env!("CARGO_BIN_EXE_redvigil")).args(args)
+}
+
+/// Our exporter, watching the server at `address`.
+fn watching(address: &str) -> Exporter {
+    exporter(&[format!("--redis.addr={address}")]).start()
+}
+
+/// Our exporter, watching nobody: targets come by `/scrape`.
+fn on_demand<A: AsRef<str>>(args: &[A]) -> Exporter {
+    exporter(&["--redis.addr="]).args(args).start()
+}
+
+/// The page about the target of `--redis.addr`.
+fn metrics(exporter: &Exporter) -> Page {
+    Page::parse(&exporter.metrics())
+}
+
+/// The page about a target that the request names.
+fn scrape(exporter: &Exporter, target: &str) -> Page {
+    scrape_within(exporter, target, &[])
+}
+
+/// The same with headers.
+fn scrape_within(exporter: &Exporter, target: &str, headers: &[(&str, &str)]) -> Page {
+    let response = exporter.get(&format!("/scrape?target={}", encoded(target)), headers);
+    assert_eq!(response.status, 200, "{target}: {}", response.text());
+    Page::parse(response.text())
+}
+
+/// A text as the value of a query parameter.
+fn encoded(text: &str) -> String {
+    let byte = |b: u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(b).to_string(),
+        _ => format!("%{b:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// What `CLIENT LIST` says of the connections that call themselves by our name, field by field.
+fn our_clients(server: &Server) -> Vec<std::collections::BTreeMap<String, String>> {
+    let list = server.ok(&["CLIENT", "LIST"]).text();
+    let fields = |line: &str| {
+        let pairs = line.split(' ').filter_map(|field| field.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    list.lines().filter(|line| line.contains(" name=redvigil ")).map(fields).collect()
+}
