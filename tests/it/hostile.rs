@@ -160,7 +160,7 @@ fn an_answer_that_ends_in_the_middle_says_how() {
     check(Action::Close, "closed");
     check(Action::Reset, "closed");
     check(Action::Half(half()), "timeout");
-    check(Action::Silence, "timeout");
+    check(Action::Half(vec![]), "timeout");
 }
 
 #[test]
