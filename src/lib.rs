@@ -11,6 +11,8 @@ pub mod telemetry;
 pub mod net;
 /// One live conversation with one Redis or Valkey.
 pub mod connect;
+/// Which services, members and targets exist.
+pub mod discover;
 /// Replies into metric families, one file a command family.
 pub mod collect;
 /// When, how many at once, and the latest result.

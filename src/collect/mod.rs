@@ -6,6 +6,10 @@
 //!
 //! - [`info`]: INFO, by far the largest, with one file a section that is not a plain list of numbers
 //! - `config`, `slowlog`, `latency` …: the others, named after their command
+//! - [`keys`]: check-keys, count-keys, key groups, streams: on one server or on every master of a cluster
+//! - [`scripts`]: the operator's own Lua
+//! - [`float`]: which texts of keys and scripts count as numbers
+//! - [`refusals`]: what a server refuses while a collector works, and what that costs
 //! - [`run`]: one collection: two pipelined rounds, then the work
 //! - [`snapshot`]: what a collection made so far
 //!
@@ -16,13 +20,17 @@ pub mod clients;
 pub mod cluster;
 pub mod commandlog;
 pub mod config;
+pub mod float;
 pub mod info;
+pub mod keys;
 pub mod latency;
 pub mod modules;
 pub mod rdb;
 #[cfg(test)]
 mod recorded;
+pub mod refusals;
 pub mod run;
+pub mod scripts;
 pub mod search;
 pub mod sentinel;
 pub mod slowlog;
@@ -53,7 +61,12 @@ pub static ALL: &[&Collector] = &[
     &cluster::COLLECTOR,
     &sentinel::COLLECTOR,
     &tile38::COLLECTOR,
+    &keys::check::COLLECTOR,
+    &keys::count::COLLECTOR,
+    &keys::streams::COLLECTOR,
+    &keys::groups::COLLECTOR,
     &search::COLLECTOR,
+    &scripts::COLLECTOR,
 ];
 
 /// Code that knows one command family.
@@ -190,13 +203,18 @@ pub struct Work<'a> {
     pub deadline: Deadline,
     /// How to reach other nodes of the same cluster.
     pub nodes: &'a dyn Nodes,
-    /// Refusals to remember: filled by [`Work::ask`]'s callers through [`Failure`].
+    /// Where replies are read into.
     pub replies: &'a mut Replies,
+    /// What the server refuses for good: remembered from earlier collections, and learned in this one.
+    pub refused: HashMap<&'static str, Kind>,
+    /// The masters of the cluster, once a collector asked: all of them share the conversations.
+    pub masters: Option<keys::Masters>,
 }
 
 /// Reaches other nodes of the cluster that the target belongs to, with the target's credentials and TLS.
 pub trait Nodes: Send + Sync {
-    /// Opens a conversation with the node at `host:port`.
+    /// Opens a conversation with the node at `host:port`. An empty host stands for the target's own:
+    /// that is what a node says that does not know by which name it is reached.
     fn connect<'a>(&'a self, host: &'a str, port: u16, deadline: Deadline) -> Connecting<'a>;
 }
 

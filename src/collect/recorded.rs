@@ -85,7 +85,15 @@ impl Recorded {
             }
             How::Work(run) => {
                 let server = &mut self.replay;
-                let mut work = Work { server, context, deadline, nodes: &Alone, replies: &mut replies };
+                let mut work = Work {
+                    server,
+                    context,
+                    deadline,
+                    nodes: &Alone,
+                    replies: &mut replies,
+                    refused: Default::default(),
+                    masters: None,
+                };
                 runtime.block_on(run(&mut work, &mut out))?;
             }
         }

@@ -8,7 +8,7 @@ use super::snapshot::{Progress, Snapshot};
 use super::{ALL, Answers, Asks, Collector, Context, Failure, How, Info, Memory, Nodes, Slot, When, Work};
 use crate::config::collect::{Collect, Keys};
 use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Reply, Server};
-use exposition::Builder;
+use exposition::{Builder, Families};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,13 +45,15 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Memory that one collection after the other uses.
+/// Memory that one collection after the other uses, whatever the target.
 #[derive(Default)]
 pub struct Buffers {
     batch: Batch,
     first: Replies,
     second: Replies,
     work: Replies,
+    /// What the first round of the last collection came to: a guess at what the next one will.
+    last: Arc<Families>,
 }
 
 /// Collects from `server` and publishes what was made, step by step, through `snapshot`.
@@ -65,7 +67,7 @@ pub async fn run(
     buffers: &mut Buffers,
     snapshot: &watch::Sender<Snapshot>,
 ) -> Result<(), Error> {
-    let Buffers { batch, first, second, work } = buffers;
+    let Buffers { batch, first, second, work, last } = buffers;
     if request.ping {
         let took = ping(server, request.deadline, batch, first).await?;
         snapshot.send_modify(|s| s.ping = Some(took));
@@ -110,7 +112,10 @@ pub async fn run(
 
     // INFO has the last word on what the server is: HELLO may have been answered by something before it.
     round.asked.retain(|(collector, _)| (collector.when)(&context) == When::Now);
-    let part = round.read(first, broken.as_ref(), &context, role, snapshot, &mut refused);
+    let mut out = builder(&context, role);
+    out.reserve_like(last);
+    let part = round.read(out, first, broken.as_ref(), &context, snapshot, &mut refused);
+    *last = part.clone();
     snapshot.send_modify(|s| {
         s.up = true;
         s.role = role.to_owned();
@@ -129,21 +134,34 @@ pub async fn run(
         if broken.is_none() {
             broken = server.ask(batch, second, request.deadline).await.err();
         }
-        let part = round.read(second, broken.as_ref(), &context, role, snapshot, &mut refused);
+        let out = builder(&context, role);
+        let part = round.read(out, second, broken.as_ref(), &context, snapshot, &mut refused);
         snapshot.send_modify(|s| s.parts.push(part));
     }
 
-    let mut talk = Work { server, context, deadline: request.deadline, nodes: request.nodes, replies: work };
-    for collector in ALL {
-        let How::Work(run) = collector.how else { continue };
-        if (collector.when)(&context) == When::Never {
-            continue;
-        }
+    let workers: Vec<_> = ALL
+        .iter()
+        .filter_map(|collector| match collector.how {
+            How::Work(run) if (collector.when)(&context) != When::Never => Some((collector, run)),
+            _ => None,
+        })
+        .collect();
+    // All at once: whoever finds no time any more is seen to be missing.
+    snapshot.send_modify(|s| workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Pending)));
+    let mut talk = Work {
+        server,
+        context,
+        deadline: request.deadline,
+        nodes: request.nodes,
+        replies: work,
+        refused: memory.refused.clone(),
+        masters: None,
+    };
+    for (collector, run) in workers {
         if let Some(error) = &broken {
             snapshot.send_modify(|s| s.set(collector.name, Progress::Failed(error.kind())));
             continue;
         }
-        snapshot.send_modify(|s| s.set(collector.name, Progress::Pending));
         let mut out = builder(&context, role);
         let outcome = run(&mut talk, &mut out).await;
         let part = Arc::new(out.finish());
@@ -155,6 +173,7 @@ pub async fn run(
         }
         settle(collector, outcome, snapshot);
     }
+    refused.extend(talk.refused);
     memory.refused.extend(refused);
     if let Some(error) = broken {
         blame(&error, snapshot);
@@ -199,7 +218,8 @@ fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
     }
     let possible = |bytes: &&[u8]| (1..=INFO_LIMIT).contains(&bytes.len());
     let text = reply.bytes().filter(possible).ok_or(Failure::shape("INFO"))?;
-    Ok(String::from_utf8_lossy(text))
+    // The strict reader is several times as fast as the lossy one, and mostly all that is needed.
+    Ok(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed))
 }
 
 /// Another run_id is another process: what the old one refused says nothing of it. True where it is one.
@@ -247,14 +267,13 @@ impl Round {
     /// Reads what was answered; who lacks an answer because the conversation is `broken` made nothing.
     fn read(
         &self,
+        mut out: Builder,
         replies: &Replies,
         broken: Option<&Error>,
         context: &Context<'_>,
-        role: &str,
         snapshot: &watch::Sender<Snapshot>,
         refused: &mut Vec<(&'static str, Kind)>,
-    ) -> Arc<exposition::Families> {
-        let mut out = builder(context, role);
+    ) -> Arc<Families> {
         for (collector, slots) in &self.asked {
             let How::Read { read, .. } = collector.how else { continue };
             let lacks_answer = |slot: &Slot| slot.sent.is_ok_and(|at| at >= replies.len());

@@ -62,6 +62,7 @@ pub async fn connect(
         batch.push(&["SELECT", &address.db.to_string()]);
         connection.exchange(&batch, &mut replies, deadline).await?;
         accept(&connection, login, "SELECT", replies.get(0))?;
+        connection.database = address.db;
     }
     Ok(connection)
 }

@@ -45,6 +45,12 @@ pub trait Converse: Send {
 
     /// What the server said of itself at the handshake, where it said anything.
     fn server(&self) -> Option<&Server>;
+
+    /// The database that the handshake selected. Whoever selects another one puts this back in the same
+    /// batch, so that everybody finds the conversation in it.
+    fn database(&self) -> u32 {
+        0
+    }
 }
 
 /// Until when we wait: for all together, and for each reply.
@@ -94,6 +100,7 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     address: String,
     server: Option<Server>,
+    database: u32,
     limits: Limits,
     /// Set while a batch is under way; stays set when it failed or was given up.
     broken: bool,
@@ -101,7 +108,7 @@ pub struct Connection {
 
 impl Connection {
     fn new(stream: Box<dyn Stream>, address: String) -> Self {
-        Self { stream, address, server: None, limits: Limits::default(), broken: false }
+        Self { stream, address, server: None, database: 0, limits: Limits::default(), broken: false }
     }
 
     /// Whether the next batch may be asked here.
@@ -181,5 +188,9 @@ impl Converse for Connection {
 
     fn server(&self) -> Option<&Server> {
         self.server.as_ref()
+    }
+
+    fn database(&self) -> u32 {
+        self.database
     }
 }

@@ -678,6 +678,26 @@ mod tests {
     }
 
     #[test]
+    fn the_first_stays_also_among_many() {
+        let mut out = Builder::new();
+        out.push(&A, 0.0);
+        for i in 0..1000u32 {
+            out.push(&OTHER_A, 1.0);
+            let b = out.family(&B);
+            out.sample(b, &[&(i * 7 % 100).to_string(), "get"], f64::from(i));
+        }
+        let set = out.finish();
+        assert_eq!(set.get("redis_a").map(|a| (a.kind(), a.samples().len())), Some((Kind::Gauge, 1)));
+        let family = set.get("redis_b_total").expect("it has samples");
+        assert_eq!(family.samples().len(), 100);
+        for sample in family.samples() {
+            let Value::Number(value) = sample.value() else { panic!("a number") };
+            let value = value as u32;
+            assert!(value < 100 && Some(&*(value * 7 % 100).to_string()) == sample.label("db"), "{value}");
+        }
+    }
+
+    #[test]
     fn samples_are_ordered_by_all_of_their_label_values() {
         static C: Desc = Desc::gauge("c", "C.").labels(&["x", "y"]);
         let long = "a value that is longer than any sort key";

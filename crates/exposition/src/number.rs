@@ -39,7 +39,7 @@ pub fn write(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Appends `value` so that it is seen to be a float: `1.0` where [`write`] writes `1`. OpenMetrics calls this
+/// Appends `value` so that it is seen to be a float: `1.0` where [`write()`] writes `1`. OpenMetrics calls this
 /// the canonical form.
 pub fn write_as_float(out: &mut Vec<u8>, value: f64) {
     let start = out.len();

@@ -168,7 +168,7 @@ fn name_families<'p, 'a>(page: &'p Page<'a>) -> Vec<Named<'p, 'a>> {
 }
 
 /// Gives a family the first of its possible names that is free, and takes that.
-fn name_family<'p, 'a>(family: PageFamily<'p, 'a>, taken: &mut HashSet<String>) -> Named<'p, 'a> {
+fn name_family<'p, 'a>(family: PageFamily<'p, 'a>, taken: &mut HashSet<Cow<'a, str>>) -> Named<'p, 'a> {
     let (name, kind) = (family.name(), family.kind());
     let stem = match kind {
         Kind::Counter => name.strip_suffix("_total").unwrap_or(name),
@@ -187,8 +187,9 @@ fn name_family<'p, 'a>(family: PageFamily<'p, 'a>, taken: &mut HashSet<String>) 
         of_stem(Cow::Owned(format!("{stem}_{}{number}", type_word(kind))))
     });
     let mut possible = [first].into_iter().chain(second).chain(others);
-    let free = possible.find(|(name, kind)| !claims(name, *kind).any(|claim| taken.contains(&claim)));
-    let (name, kind) = free.expect("endless, and only so many are taken");
+    let (name, kind) = possible
+        .find(|(name, kind)| !claims(name, *kind).any(|claim| taken.contains(&claim)))
+        .expect("endless, and only so many are taken");
     taken.extend(claims(&name, kind));
     Named { family, name, kind }
 }
@@ -201,14 +202,15 @@ fn counts(family: &PageFamily<'_, '_>) -> bool {
 }
 
 /// All names that a family of that name and kind has for itself.
-fn claims(name: &str, kind: Kind) -> impl Iterator<Item = String> {
+fn claims<'a>(name: &Cow<'a, str>, kind: Kind) -> impl Iterator<Item = Cow<'a, str>> {
     let suffixes: &[&str] = match kind {
-        Kind::Counter => &["", "_total", "_created"],
-        Kind::Histogram => &["", "_bucket", "_sum", "_count", "_created"],
-        Kind::Summary => &["", "_sum", "_count", "_created"],
-        Kind::Gauge | Kind::Untyped => &[""],
+        Kind::Counter => &["_total", "_created"],
+        Kind::Histogram => &["_bucket", "_sum", "_count", "_created"],
+        Kind::Summary => &["_sum", "_count", "_created"],
+        Kind::Gauge | Kind::Untyped => &[],
     };
-    suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
+    let with = |suffix: &&str| Cow::Owned(format!("{name}{suffix}"));
+    [name.clone()].into_iter().chain(suffixes.iter().map(with).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

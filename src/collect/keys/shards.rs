@@ -1,0 +1,213 @@
+//! Which servers hold the keys: the target alone or, in cluster mode, every master of its cluster.
+//!
+//! In cluster mode the target itself may be a replica; its keys are seen on its master. ACL: `+cluster|slots`,
+//! and `+cluster|myid` saves a connection. <https://redis.io/docs/latest/commands/cluster-slots/>
+
+use crate::collect::refusals::Refusals;
+use crate::collect::{Failure, Nodes, Work};
+use crate::connect::{Batch, Converse, Deadline, Replies, Reply};
+use crate::discover::cluster::{Master, slot};
+use std::ops::Range;
+
+/// The masters of the target's cluster, and the conversations with them.
+pub struct Masters(Vec<Shard>);
+
+struct Shard {
+    master: Master,
+    talk: Talk,
+}
+
+enum Talk {
+    /// The target is this master.
+    Target,
+    Closed,
+    Open(Box<dyn Converse>),
+}
+
+/// Where key work is done.
+pub struct Shards<'a> {
+    target: &'a mut (dyn Converse + 'a),
+    nodes: &'a dyn Nodes,
+    replies: &'a mut Replies,
+    batch: Batch,
+    deadline: Deadline,
+    /// `None`: on the target alone.
+    masters: Option<&'a mut Masters>,
+    may_select: bool,
+}
+
+impl<'a> Shards<'a> {
+    /// Finds out which servers hold the keys. Fails when the cluster does not tell.
+    pub async fn open(work: &'a mut Work<'_>) -> Result<(Self, Refusals<'a>), Failure> {
+        let Work { server, context, deadline, nodes, replies, refused, masters } = work;
+        let may_select = !refused.contains_key("SELECT");
+        let mut refusals = Refusals::new(refused);
+        let mut batch = Batch::default();
+        if context.config.cluster && masters.is_none() {
+            let found = ask_masters(&mut **server, &mut batch, replies, *deadline, &mut refusals).await?;
+            *masters = Some(Masters(found));
+        }
+        let masters = masters.as_mut().filter(|_| context.config.cluster);
+        let (nodes, deadline) = (*nodes, *deadline);
+        Ok((Self { target: &mut **server, nodes, replies, batch, deadline, masters, may_select }, refusals))
+    }
+
+    /// The numbers of the servers that hold keys.
+    pub fn all(&self) -> Range<usize> {
+        0..self.masters.as_ref().map_or(1, |masters| masters.0.len())
+    }
+
+    /// Whether this is cluster mode.
+    pub fn is_cluster(&self) -> bool {
+        self.masters.is_some()
+    }
+
+    /// The database of a pattern: a Cluster has only one.
+    pub fn database(&self, wanted: u32) -> u32 {
+        if self.is_cluster() { 0 } else { wanted }
+    }
+
+    /// Which server holds the key, by its slot. A slot that nobody serves is asked of the first, which
+    /// refuses it.
+    pub fn of_key(&self, key: &str) -> usize {
+        let Some(masters) = &self.masters else { return 0 };
+        let slot = slot(key.as_bytes());
+        masters.0.iter().position(|shard| shard.master.serves(slot)).unwrap_or(0)
+    }
+
+    /// The server number `index`.
+    pub async fn node(&mut self, index: usize) -> Result<Node<'_>, Failure> {
+        let server: &mut dyn Converse = match self.masters.as_mut() {
+            None => &mut *self.target,
+            Some(masters) => {
+                let shard = masters.0.get_mut(index).ok_or(Failure::shape("CLUSTER SLOTS"))?;
+                if matches!(shard.talk, Talk::Closed) {
+                    let Master { host, port, .. } = &shard.master;
+                    shard.talk = Talk::Open(self.nodes.connect(host, *port, self.deadline).await?);
+                }
+                match &mut shard.talk {
+                    Talk::Open(talk) => &mut **talk,
+                    Talk::Target | Talk::Closed => &mut *self.target,
+                }
+            }
+        };
+        Ok(Node {
+            server,
+            replies: self.replies,
+            batch: &mut self.batch,
+            deadline: self.deadline,
+            may_select: self.may_select,
+            elsewhere: false,
+        })
+    }
+
+    /// Asks again who serves which slots, after a master said that a slot has moved.
+    pub async fn refresh(&mut self, refusals: &mut Refusals<'_>) -> Result<(), Failure> {
+        let Some(masters) = self.masters.as_mut() else { return Ok(()) };
+        let mut found =
+            ask_masters(self.target, &mut self.batch, self.replies, self.deadline, refusals).await?;
+        for shard in &mut found {
+            let same = |old: &&mut Shard| {
+                (&old.master.host, old.master.port) == (&shard.master.host, shard.master.port)
+            };
+            if let (Talk::Closed, Some(old)) = (&shard.talk, masters.0.iter_mut().find(same)) {
+                shard.talk = std::mem::replace(&mut old.talk, Talk::Closed);
+            }
+        }
+        masters.0 = found;
+        Ok(())
+    }
+}
+
+async fn ask_masters(
+    target: &mut dyn Converse,
+    batch: &mut Batch,
+    replies: &mut Replies,
+    deadline: Deadline,
+    refusals: &mut Refusals<'_>,
+) -> Result<Vec<Shard>, Failure> {
+    const SLOTS: &str = "CLUSTER SLOTS";
+    const MYID: &str = "CLUSTER MYID";
+    refusals.check(SLOTS)?;
+    batch.clear();
+    batch.push(&["CLUSTER", "SLOTS"]);
+    let ask_id = !refusals.knows(MYID);
+    if ask_id {
+        batch.push(&["CLUSTER", "MYID"]);
+    }
+    target.ask(batch, replies, deadline).await?;
+    let slots = replies.get(0).ok_or(Failure::shape(SLOTS))?;
+    if let Some(refusal) = slots.error() {
+        return Err(Failure::refused(SLOTS, refusal));
+    }
+    let id = replies.get(1).filter(|_| ask_id);
+    if let Some(refusal) = id.and_then(Reply::error) {
+        refusals.remember(MYID, refusal);
+    }
+    let id = id.and_then(Reply::text).unwrap_or_default();
+    let masters = Master::all(slots).filter(|masters| !masters.is_empty()).ok_or(Failure::shape(SLOTS))?;
+    let shard = |master: Master| {
+        let talk = if !id.is_empty() && master.id == id { Talk::Target } else { Talk::Closed };
+        Shard { master, talk }
+    };
+    Ok(masters.into_iter().map(shard).collect())
+}
+
+/// One server while key work is done on it.
+pub struct Node<'a> {
+    server: &'a mut (dyn Converse + 'a),
+    replies: &'a mut Replies,
+    batch: &'a mut Batch,
+    deadline: Deadline,
+    may_select: bool,
+    /// Whether the batch works in another database than the conversation.
+    elsewhere: bool,
+}
+
+impl Node<'_> {
+    /// An empty batch of commands that will run in database `db`.
+    pub fn batch(&mut self, db: u32) -> &mut Batch {
+        self.batch.clear();
+        self.elsewhere = db != self.server.database();
+        if self.elsewhere {
+            self.batch.push(&["SELECT", itoa::Buffer::new().format(db)]);
+        }
+        self.batch
+    }
+
+    /// Asks the batch. Fails when the database cannot be selected: then nothing is known of it.
+    pub async fn ask(&mut self) -> Result<Answered<'_>, Failure> {
+        let mut skip = 0;
+        if self.elsewhere {
+            if !self.may_select {
+                return Err(Failure::Remembered { what: "SELECT", kind: crate::connect::Kind::NoPerm });
+            }
+            self.batch.push(&["SELECT", itoa::Buffer::new().format(self.server.database())]);
+            skip = 1;
+        }
+        self.server.ask(self.batch, self.replies, self.deadline).await?;
+        match self.replies.get(0).and_then(Reply::error).filter(|_| self.elsewhere) {
+            Some(refusal) => Err(Failure::refused("SELECT", refusal)),
+            None => Ok(Answered { replies: self.replies, skip }),
+        }
+    }
+}
+
+/// The replies to the commands of one [`Node::batch`].
+#[derive(Clone, Copy)]
+pub struct Answered<'a> {
+    replies: &'a Replies,
+    skip: usize,
+}
+
+impl<'a> Answered<'a> {
+    /// The reply to the `index`th command.
+    pub fn get(self, index: usize) -> Result<Reply<'a>, Failure> {
+        self.replies.get(index + self.skip).ok_or(Failure::shape("a command that was not asked"))
+    }
+}
+
+/// Whether a master says that another one serves the slot of the key.
+pub fn has_moved(reply: Reply<'_>) -> bool {
+    reply.error().is_some_and(|refusal| refusal.text().starts_with("MOVED "))
+}

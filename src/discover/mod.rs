@@ -1,0 +1,5 @@
+//! Which services, members and targets exist.
+//!
+//! - [`cluster`]: the nodes of a Cluster, and which master holds which key
+
+pub mod cluster;
