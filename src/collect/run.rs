@@ -79,7 +79,7 @@ pub async fn run(
     let later = readers(&context, When::AfterInfo);
     snapshot.send_modify(|s| at_once.iter().chain(&later).for_each(|c| s.set(c.name, Progress::Pending)));
 
-    let round = Round::ask(at_once, &context, batch);
+    let mut round = Round::ask(at_once, &context, batch);
     let mut broken = server.ask(batch, first, request.deadline).await.err();
     // What was answered before the conversation broke is good, and INFO comes first.
     if first.is_empty()
@@ -102,12 +102,16 @@ pub async fn run(
         }
     };
     let info = Info::parse(&text);
-    let (round, again) = if learn(memory, &info) { round.without_remembered() } else { (round, vec![]) };
+    if learn(memory, &info) {
+        round.forget_remembered();
+    }
     let role = info.get("role").unwrap_or_default();
     let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
     let mut refused = vec![];
 
+    // INFO has the last word on what the server is: HELLO may have been answered by something before it.
+    round.asked.retain(|(collector, _)| (collector.when)(&context) == When::Now);
     let mut out = builder(&context, role);
     out.reserve_like(last);
     let part = round.read(out, first, broken.as_ref(), &context, snapshot, &mut refused);
@@ -118,12 +122,11 @@ pub async fn run(
         s.parts.push(part);
     });
 
-    let still: Vec<_> =
-        later.iter().chain(&again).filter(|c| (c.when)(&context) == When::Now).copied().collect();
+    let mut still = readers(&context, When::Now);
+    still.retain(|c| round.asked.iter().all(|(asked, _)| asked.name != c.name));
     snapshot.send_modify(|s| {
-        s.collectors.retain(|(name, progress)| {
-            *progress != Progress::Pending || still.iter().any(|c| c.name == *name)
-        })
+        s.collectors.retain(|(_, progress)| *progress != Progress::Pending);
+        still.iter().for_each(|c| s.set(c.name, Progress::Pending));
     });
     if !still.is_empty() {
         let round = Round::ask(still, &context, batch);
@@ -202,6 +205,10 @@ fn readers(context: &Context<'_>, when: When) -> Vec<&'static Collector> {
     ALL.iter().filter(reads).copied().collect()
 }
 
+/// What INFO may be at most. It is some kilobytes, and with ten thousand databases less than one megabyte; who
+/// sends tens of megabytes wants to keep our one thread busy.
+const INFO_LIMIT: usize = 4 << 20;
+
 /// INFO is always asked first. Lua scripts can put any bytes into the names of errors, so the text is
 /// taken as it can be read.
 fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
@@ -209,7 +216,8 @@ fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
     if let Some(refusal) = reply.error() {
         return Err(Failure::Refused { what: "INFO", kind: refusal.kind(), reply: refusal.text() });
     }
-    let text = reply.bytes().filter(|bytes| !bytes.is_empty()).ok_or(Failure::shape("INFO"))?;
+    let possible = |bytes: &&[u8]| (1..=INFO_LIMIT).contains(&bytes.len());
+    let text = reply.bytes().filter(possible).ok_or(Failure::shape("INFO"))?;
     // The strict reader is several times as fast as the lossy one, and mostly all that is needed.
     Ok(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed))
 }
@@ -251,12 +259,9 @@ impl Round {
         Self { asked }
     }
 
-    /// Parts with the collectors that did not send everything because of what is remembered.
-    fn without_remembered(self) -> (Self, Vec<&'static Collector>) {
-        let (held, asked) =
-            self.asked.into_iter().partition(|(_, slots)| slots.iter().any(|s| s.sent.is_err()));
-        let held: Vec<(&'static Collector, Vec<Slot>)> = held;
-        (Self { asked }, held.into_iter().map(|(collector, _)| collector).collect())
+    /// Drops the collectors that did not send everything because of what is remembered.
+    fn forget_remembered(&mut self) {
+        self.asked.retain(|(_, slots)| slots.iter().all(|slot| slot.sent.is_ok()));
     }
 
     /// Reads what was answered; who lacks an answer because the conversation is `broken` made nothing.

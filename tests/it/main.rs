@@ -21,9 +21,9 @@ mod hostile;
 //mod many;
 //mod random;
 mod refusals;
-//mod secrets;
+mod secrets;
 mod servers;
-//mod time;
+mod time;
 
 use page::Page;
 use std::time::Duration;
