@@ -56,6 +56,13 @@ pub struct Buffers {
     last: Arc<Families>,
 }
 
+impl Buffers {
+    /// Gives back what an unusually large reply took.
+    pub fn shrink(&mut self) {
+        [&mut self.first, &mut self.second, &mut self.work].into_iter().for_each(Replies::clear);
+    }
+}
+
 /// Collects from `server` and publishes what was made, step by step, through `snapshot`.
 ///
 /// An error means that the conversation broke before INFO was read: nothing was made, and the caller may
@@ -88,13 +95,12 @@ pub async fn run(
         return Err(error);
     }
     let mut plain = Replies::default();
-    if broken.is_none() && info_text(first).is_err() {
-        // Some servers know no sections.
+    if broken.is_none() && knows_no_sections(first) {
         batch.clear();
         batch.push(&["INFO"]);
         server.ask(batch, &mut plain, request.deadline).await?;
     }
-    let text = match info_text(first).or_else(|_| info_text(&plain)) {
+    let text = match info_text(if plain.is_empty() { first } else { &plain }) {
         Ok(text) => text,
         Err(failure) => {
             snapshot.send_modify(|s| s.error = Some((failure.kind(), failure.to_string())));
@@ -220,6 +226,14 @@ fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
     let text = reply.bytes().filter(possible).ok_or(Failure::shape("INFO"))?;
     // The strict reader is several times as fast as the lossy one, and mostly all that is needed.
     Ok(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed))
+}
+
+/// Some servers know INFO without sections only, and say so or answer nothing.
+fn knows_no_sections(replies: &Replies) -> bool {
+    replies.get(0).is_some_and(|reply| match reply.error() {
+        Some(refusal) => matches!(refusal.kind(), Kind::Unsupported | Kind::Command),
+        None => reply.bytes().is_some_and(<[u8]>::is_empty),
+    })
 }
 
 /// Another run_id is another process: what the old one refused says nothing of it. True where it is one.

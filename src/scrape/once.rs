@@ -206,6 +206,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     .await;
     let mut spare = lock(&shared.buffers);
     if spare.len() < SPARE_BUFFERS {
+        buffers.shrink();
         spare.push(buffers);
     }
     drop(spare);

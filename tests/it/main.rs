@@ -15,10 +15,10 @@
 
 mod page;
 
-//mod credentials;
+mod credentials;
 //mod differential;
 mod hostile;
-//mod many;
+mod many;
 //mod random;
 mod refusals;
 mod secrets;
