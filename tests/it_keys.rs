@@ -114,6 +114,34 @@ fn strings_that_are_read_make_no_error_in_the_statistics_of_the_server() {
 }
 
 #[test]
+fn values_are_read_up_to_4_kib_and_hyperloglogs_in_either_form() {
+    let server = Server::start(Part::Redis7);
+    let (fits, long) = ("f".repeat(4096), "l".repeat(4097));
+    server.ok(&["SET", "fits", &fits]);
+    server.ok(&["SET", "long", &long]);
+    // Appending leaves room for as much again: more memory than the value would need.
+    server.ok(&["SET", "appended", &fits[1..]]);
+    server.ok(&["APPEND", "appended", "f"]);
+    server.ok(&["SET", "fake", "HYLL but no more"]);
+    server.ok(&["PFADD", "sparse", "a", "b"]);
+    server.ok(&["CONFIG", "SET", "hll-sparse-max-bytes", "0"]);
+    server.ok(&["PFADD", "dense", "a", "b", "c"]);
+    assert_eq!(server.ok(&["STRLEN", "dense"]).int(), 12304);
+    let sizes = [
+        "key_size{db=\"db0\",key=\"appended\"} 4096",
+        "key_size{db=\"db0\",key=\"dense\"} 3",
+        "key_size{db=\"db0\",key=\"fake\"} 16",
+        "key_size{db=\"db0\",key=\"fits\"} 4096",
+        "key_size{db=\"db0\",key=\"long\"} 4097",
+        "key_size{db=\"db0\",key=\"sparse\"} 2",
+    ];
+    check(&server, &["--check-keys=*"], &["key_size"], &sizes);
+    check(&server, &["--check-keys=*", "--disable-exporting-key-values"], &["key_size"], &sizes);
+    let text = |key| format!("key_value_as_string{{db=\"db0\",key=\"{key}\",val=\"{fits}\"}} 1");
+    check(&server, &["--check-keys=*"], &["key_value"], &[&text("appended"), &text("fits")]);
+}
+
+#[test]
 fn patterns_find_what_they_match_and_nothing_else() {
     let server = Server::start(Part::Redis7);
     let mut connection = server.connect().expect("a connection");

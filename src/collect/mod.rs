@@ -61,11 +61,11 @@ pub static ALL: &[&Collector] = &[
     &cluster::COLLECTOR,
     &sentinel::COLLECTOR,
     &tile38::COLLECTOR,
-    &search::COLLECTOR,
     &keys::check::COLLECTOR,
     &keys::count::COLLECTOR,
     &keys::streams::COLLECTOR,
     &keys::groups::COLLECTOR,
+    &search::COLLECTOR,
     &scripts::COLLECTOR,
 ];
 

@@ -8,7 +8,7 @@ use super::snapshot::{Progress, Snapshot};
 use super::{ALL, Answers, Asks, Collector, Context, Failure, How, Info, Memory, Nodes, Slot, When, Work};
 use crate::config::collect::{Collect, Keys};
 use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Reply, Server};
-use exposition::Builder;
+use exposition::{Builder, Families};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,13 +45,22 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Memory that one collection after the other uses.
+/// Memory that one collection after the other uses, whatever the target.
 #[derive(Default)]
 pub struct Buffers {
     batch: Batch,
     first: Replies,
     second: Replies,
     work: Replies,
+    /// What the first round of the last collection came to: a guess at what the next one will.
+    last: Arc<Families>,
+}
+
+impl Buffers {
+    /// Gives back what an unusually large reply took.
+    pub fn shrink(&mut self) {
+        [&mut self.first, &mut self.second, &mut self.work].into_iter().for_each(Replies::clear);
+    }
 }
 
 /// Collects from `server` and publishes what was made, step by step, through `snapshot`.
@@ -65,7 +74,7 @@ pub async fn run(
     buffers: &mut Buffers,
     snapshot: &watch::Sender<Snapshot>,
 ) -> Result<(), Error> {
-    let Buffers { batch, first, second, work } = buffers;
+    let Buffers { batch, first, second, work, last } = buffers;
     if request.ping {
         let took = ping(server, request.deadline, batch, first).await?;
         snapshot.send_modify(|s| s.ping = Some(took));
@@ -77,7 +86,7 @@ pub async fn run(
     let later = readers(&context, When::AfterInfo);
     snapshot.send_modify(|s| at_once.iter().chain(&later).for_each(|c| s.set(c.name, Progress::Pending)));
 
-    let round = Round::ask(at_once, &context, batch);
+    let mut round = Round::ask(at_once, &context, batch);
     let mut broken = server.ask(batch, first, request.deadline).await.err();
     // What was answered before the conversation broke is good, and INFO comes first.
     if first.is_empty()
@@ -86,13 +95,12 @@ pub async fn run(
         return Err(error);
     }
     let mut plain = Replies::default();
-    if broken.is_none() && info_text(first).is_err() {
-        // Some servers know no sections.
+    if broken.is_none() && knows_no_sections(first) {
         batch.clear();
         batch.push(&["INFO"]);
         server.ask(batch, &mut plain, request.deadline).await?;
     }
-    let text = match info_text(first).or_else(|_| info_text(&plain)) {
+    let text = match info_text(if plain.is_empty() { first } else { &plain }) {
         Ok(text) => text,
         Err(failure) => {
             snapshot.send_modify(|s| s.error = Some((failure.kind(), failure.to_string())));
@@ -100,25 +108,31 @@ pub async fn run(
         }
     };
     let info = Info::parse(&text);
-    let (round, again) = if learn(memory, &info) { round.without_remembered() } else { (round, vec![]) };
+    if learn(memory, &info) {
+        round.forget_remembered();
+    }
     let role = info.get("role").unwrap_or_default();
     let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
     let mut refused = vec![];
 
-    let part = round.read(first, broken.as_ref(), &context, role, snapshot, &mut refused);
+    // INFO has the last word on what the server is: HELLO may have been answered by something before it.
+    round.asked.retain(|(collector, _)| (collector.when)(&context) == When::Now);
+    let mut out = builder(&context, role);
+    out.reserve_like(last);
+    let part = round.read(out, first, broken.as_ref(), &context, snapshot, &mut refused);
+    *last = part.clone();
     snapshot.send_modify(|s| {
         s.up = true;
         s.role = role.to_owned();
         s.parts.push(part);
     });
 
-    let still: Vec<_> =
-        later.iter().chain(&again).filter(|c| (c.when)(&context) == When::Now).copied().collect();
+    let mut still = readers(&context, When::Now);
+    still.retain(|c| round.asked.iter().all(|(asked, _)| asked.name != c.name));
     snapshot.send_modify(|s| {
-        s.collectors.retain(|(name, progress)| {
-            *progress != Progress::Pending || still.iter().any(|c| c.name == *name)
-        })
+        s.collectors.retain(|(_, progress)| *progress != Progress::Pending);
+        still.iter().for_each(|c| s.set(c.name, Progress::Pending));
     });
     if !still.is_empty() {
         let round = Round::ask(still, &context, batch);
@@ -126,7 +140,8 @@ pub async fn run(
         if broken.is_none() {
             broken = server.ask(batch, second, request.deadline).await.err();
         }
-        let part = round.read(second, broken.as_ref(), &context, role, snapshot, &mut refused);
+        let out = builder(&context, role);
+        let part = round.read(out, second, broken.as_ref(), &context, snapshot, &mut refused);
         snapshot.send_modify(|s| s.parts.push(part));
     }
 
@@ -196,6 +211,10 @@ fn readers(context: &Context<'_>, when: When) -> Vec<&'static Collector> {
     ALL.iter().filter(reads).copied().collect()
 }
 
+/// What INFO may be at most. It is some kilobytes, and with ten thousand databases less than one megabyte; who
+/// sends tens of megabytes wants to keep our one thread busy.
+const INFO_LIMIT: usize = 4 << 20;
+
 /// INFO is always asked first. Lua scripts can put any bytes into the names of errors, so the text is
 /// taken as it can be read.
 fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
@@ -203,8 +222,18 @@ fn info_text(replies: &Replies) -> Result<Cow<'_, str>, Failure> {
     if let Some(refusal) = reply.error() {
         return Err(Failure::Refused { what: "INFO", kind: refusal.kind(), reply: refusal.text() });
     }
-    let text = reply.bytes().filter(|bytes| !bytes.is_empty()).ok_or(Failure::shape("INFO"))?;
-    Ok(String::from_utf8_lossy(text))
+    let possible = |bytes: &&[u8]| (1..=INFO_LIMIT).contains(&bytes.len());
+    let text = reply.bytes().filter(possible).ok_or(Failure::shape("INFO"))?;
+    // The strict reader is several times as fast as the lossy one, and mostly all that is needed.
+    Ok(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed))
+}
+
+/// Some servers know INFO without sections only, and say so or answer nothing.
+fn knows_no_sections(replies: &Replies) -> bool {
+    replies.get(0).is_some_and(|reply| match reply.error() {
+        Some(refusal) => matches!(refusal.kind(), Kind::Unsupported | Kind::Command),
+        None => reply.bytes().is_some_and(<[u8]>::is_empty),
+    })
 }
 
 /// Another run_id is another process: what the old one refused says nothing of it. True where it is one.
@@ -244,25 +273,21 @@ impl Round {
         Self { asked }
     }
 
-    /// Parts with the collectors that did not send everything because of what is remembered.
-    fn without_remembered(self) -> (Self, Vec<&'static Collector>) {
-        let (held, asked) =
-            self.asked.into_iter().partition(|(_, slots)| slots.iter().any(|s| s.sent.is_err()));
-        let held: Vec<(&'static Collector, Vec<Slot>)> = held;
-        (Self { asked }, held.into_iter().map(|(collector, _)| collector).collect())
+    /// Drops the collectors that did not send everything because of what is remembered.
+    fn forget_remembered(&mut self) {
+        self.asked.retain(|(_, slots)| slots.iter().all(|slot| slot.sent.is_ok()));
     }
 
     /// Reads what was answered; who lacks an answer because the conversation is `broken` made nothing.
     fn read(
         &self,
+        mut out: Builder,
         replies: &Replies,
         broken: Option<&Error>,
         context: &Context<'_>,
-        role: &str,
         snapshot: &watch::Sender<Snapshot>,
         refused: &mut Vec<(&'static str, Kind)>,
-    ) -> Arc<exposition::Families> {
-        let mut out = builder(context, role);
+    ) -> Arc<Families> {
         for (collector, slots) in &self.asked {
             let How::Read { read, .. } = collector.how else { continue };
             let lacks_answer = |slot: &Slot| slot.sent.is_ok_and(|at| at >= replies.len());

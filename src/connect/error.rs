@@ -191,6 +191,8 @@ impl Error {
             Self::Connect { source, .. } => match source.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Kind::Refused,
                 io::ErrorKind::TimedOut => Kind::Timeout,
+                // Taken and thrown away before we could say a word.
+                io::ErrorKind::ConnectionReset => Kind::Closed,
                 _ => Kind::Unreachable,
             },
             Self::Tls { .. } => Kind::Tls,

@@ -51,17 +51,17 @@ pub async fn connect(
                 connection.exchange(&batch, &mut replies, deadline).await?;
                 // Only AUTH must succeed; a name is a courtesy.
                 if login.credentials.is_some() {
-                    accept(&connection, "AUTH", replies.get(0))?;
+                    accept(&connection, login, "AUTH", replies.get(0))?;
                 }
             }
         }
-        Some(_) => accept(&connection, "HELLO", answer)?,
+        Some(_) => accept(&connection, login, "HELLO", answer)?,
     }
     if address.db != 0 {
         batch.clear();
         batch.push(&["SELECT", &address.db.to_string()]);
         connection.exchange(&batch, &mut replies, deadline).await?;
-        accept(&connection, "SELECT", replies.get(0))?;
+        accept(&connection, login, "SELECT", replies.get(0))?;
         connection.database = address.db;
     }
     Ok(connection)
@@ -100,12 +100,22 @@ fn describe(hello: Reply<'_>) -> Server {
     Server { mode: Mode::parse(text("mode")), version, valkey }
 }
 
-fn accept(connection: &Connection, what: &'static str, reply: Option<Reply<'_>>) -> Result<(), Error> {
+/// Fails with what the server said, without what it may have repeated of our words: a server that does not
+/// know AUTH says "unknown command 'AUTH', with args beginning with: 'me' 'the password'".
+fn accept(
+    connection: &Connection,
+    login: &Login,
+    what: &'static str,
+    reply: Option<Reply<'_>>,
+) -> Result<(), Error> {
     let Some(refusal) = reply.and_then(Reply::error) else { return Ok(()) };
-    Err(Error::Refused {
-        address: connection.address.clone(),
-        what,
-        reply: refusal.text(),
-        kind: refusal.kind(),
-    })
+    let mut text = refusal.text();
+    text.truncate(text.find(", with args").unwrap_or(text.len()));
+    if let Some(Credentials { password, .. }) = &login.credentials
+        && text.contains(password.expose())
+    {
+        text = "(an answer that repeats the password)".into();
+    }
+    let address = connection.address.clone();
+    Err(Error::Refused { address, what, reply: text, kind: refusal.kind() })
 }

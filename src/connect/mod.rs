@@ -26,11 +26,12 @@ pub use server::{Mode, Server, Version};
 
 use dial::{Stream, within};
 use resp::{Decoder, Progress};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 /// A future that can be named in a trait.
@@ -134,7 +135,8 @@ impl Connection {
                 .advance(into, batch.len(), &self.limits)
                 .map_err(|source| Error::Protocol { address: self.address.clone(), source })?;
             let Progress::Missing(missing) = progress else { break };
-            into.buffer.reserve(missing.clamp(room, 4 << 20));
+            into.reserve(missing.clamp(room, 4 << 20))
+                .map_err(|source| Error::Protocol { address: self.address.clone(), source })?;
             room = (room * 2).min(256 * 1024);
             let read = self.stream.read_buf(&mut into.buffer);
             match within(deadline, &self.address, "a batch of commands", read).await? {
@@ -148,8 +150,24 @@ impl Connection {
                 Err(source) => return Err(self.closed(source)),
             }
         }
-        self.broken = false;
+        // Who said more than it was asked is out of step: what comes next might be taken for an answer.
+        self.broken = decoder.understood() < into.buffer.len();
         Ok(())
+    }
+
+    /// Fails where the server hung up, or spoke without being asked, since its last answer.
+    async fn is_quiet(&mut self) -> Result<(), Error> {
+        let mut byte = [0];
+        let mut heard = ReadBuf::new(&mut byte);
+        let read = poll_fn(|context| Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut heard)));
+        let source = match read.await {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Err(source)) => source,
+            Poll::Ready(Ok(())) if heard.filled().is_empty() => io::ErrorKind::UnexpectedEof.into(),
+            Poll::Ready(Ok(())) => io::Error::new(io::ErrorKind::InvalidData, "it spoke without being asked"),
+        };
+        self.broken = true;
+        Err(self.closed(source))
     }
 
     fn closed(&self, source: io::Error) -> Error {
@@ -159,7 +177,13 @@ impl Connection {
 
 impl Converse for Connection {
     fn ask<'a>(&'a mut self, batch: &'a Batch, into: &'a mut Replies, deadline: Deadline) -> Asking<'a> {
-        Box::pin(self.exchange(batch, into, deadline))
+        Box::pin(async move {
+            if !self.broken {
+                into.clear();
+                self.is_quiet().await?;
+            }
+            self.exchange(batch, into, deadline).await
+        })
     }
 
     fn server(&self) -> Option<&Server> {

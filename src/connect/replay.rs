@@ -59,7 +59,8 @@ impl Converse for Replay {
 
 /// The commands of a batch, read back from its bytes.
 fn words(batch: &Batch) -> Vec<String> {
-    let mut replies = Replies { buffer: batch.bytes().to_vec(), ..Replies::default() };
+    let mut replies = Replies::default();
+    replies.push(batch.bytes());
     let decoded = Decoder::default().advance(&mut replies, batch.len(), &Limits::default());
     debug_assert_eq!(decoded, Ok(Progress::Complete), "a batch is valid RESP");
     let text =

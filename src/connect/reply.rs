@@ -6,6 +6,18 @@
 //! two vectors, which the next collection uses again.
 
 use super::error::Kind;
+use super::resp::Violation;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that large replies may take, all that are being read together: whoever may name targets could
+/// otherwise have us read from a hundred hostile servers at once, each just below its own limit.
+pub const LARGE: usize = 256 << 20;
+
+/// A buffer up to this size is not counted: those of ordinary servers are smaller.
+const SMALL: usize = 1 << 20;
+
+/// What the buffers above [`SMALL`] have reserved.
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
 
 /// The kind of a value. RESP2 and RESP3 forms that mean the same are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +53,31 @@ pub struct Replies {
     pub(super) buffer: Vec<u8>,
     pub(super) nodes: Vec<Node>,
     pub(super) roots: Vec<u32>,
+    reserved: Reserved,
+}
+
+/// Our part of [`RESERVED`].
+#[derive(Debug, Default)]
+struct Reserved(usize);
+
+impl Reserved {
+    /// Takes as much as is missing up to `wanted`; false where there is not so much.
+    fn grow(&mut self, wanted: usize) -> bool {
+        let more = wanted.saturating_sub(self.0);
+        let fits = RESERVED.fetch_add(more, Ordering::Relaxed) + more <= LARGE;
+        if fits {
+            self.0 += more;
+        } else {
+            RESERVED.fetch_sub(more, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        RESERVED.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 impl Replies {
@@ -51,6 +88,22 @@ impl Replies {
         self.roots.clear();
         self.buffer.shrink_to(512 * 1024);
         self.nodes.shrink_to(64 * 1024);
+        self.reserved = Reserved::default();
+    }
+
+    /// Takes bytes as a server might have sent them: for tests and fuzzing.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Makes room for so many more bytes, unless large replies have taken all that there is.
+    pub(super) fn reserve(&mut self, bytes: usize) -> Result<(), Violation> {
+        let wanted = self.buffer.len() + bytes;
+        if wanted > SMALL && !self.reserved.grow(wanted) {
+            return Err(Violation::NoRoom(LARGE));
+        }
+        self.buffer.reserve(bytes);
+        Ok(())
     }
 
     /// How many replies are complete.
@@ -196,5 +249,27 @@ impl<'a> Refusal<'a> {
     /// What kind of refusal it is.
     pub fn kind(self) -> Kind {
         Kind::of_reply(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_replies_share_one_limit_and_give_it_back() {
+        // No other unit test reads a large reply.
+        let mut hogs: Vec<Replies> = (0..4).map(|_| Replies::default()).collect();
+        for hog in &mut hogs {
+            hog.reserved.grow(LARGE / 4);
+        }
+        let mut other = Replies::default();
+        assert_eq!(other.reserve(SMALL), Ok(()));
+        assert_eq!(other.reserve(SMALL + 1), Err(Violation::NoRoom(LARGE)));
+        hogs[0].clear();
+        assert_eq!(other.reserve(SMALL + 1), Ok(()));
+        drop(other);
+        drop(hogs);
+        assert_eq!(RESERVED.load(Ordering::Relaxed), 0);
     }
 }

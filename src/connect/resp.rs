@@ -98,6 +98,9 @@ pub enum Violation {
     /// Deeper than [`Limits::nesting`].
     #[error("a reply is nested deeper than {0} levels")]
     TooDeep(usize),
+    /// All replies that are being read, of all servers, leave no room: see [`super::reply::LARGE`].
+    #[error("the replies of all servers together are larger than the limit of {0} bytes")]
+    NoRoom(usize),
     /// A line longer than [`Limits::line`].
     #[error("a line is longer than the limit of {0} bytes")]
     LongLine(usize),
@@ -144,6 +147,11 @@ impl Decoder {
             self.values += 1;
         }
         Ok(Progress::Complete)
+    }
+
+    /// How many bytes of the buffer belong to values that are complete.
+    pub fn understood(&self) -> usize {
+        self.at
     }
 
     /// Understands one value, or says how many bytes are missing.
@@ -326,8 +334,8 @@ mod tests {
 
     #[test]
     fn integers_and_fields_are_read() {
-        let buffer = b"%3\r\n+a\r\n:7\r\n+b\r\n$3\r\n1.5\r\n+c\r\n#t\r\n".to_vec();
-        let mut replies = Replies { buffer, ..Replies::default() };
+        let mut replies = Replies::default();
+        replies.push(b"%3\r\n+a\r\n:7\r\n+b\r\n$3\r\n1.5\r\n+c\r\n#t\r\n");
         Decoder::default().advance(&mut replies, 1, &Limits::default()).expect("valid");
         let map = replies.get(0).expect("one reply");
         assert_eq!(map.field("a").and_then(Reply::integer), Some(7));

@@ -6,6 +6,7 @@
 use super::shape::{Outcome, Totals};
 use super::worker::{self, Job, Kept};
 use crate::collect::Snapshot;
+use crate::collect::run::Buffers;
 use crate::config::Config;
 use crate::connect::{Deadline, Kind};
 use crate::net::tls;
@@ -28,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Collections that wait to be started. Full means that the loop is far behind: callers then wait, within
 /// their deadline.
 const WAITING: usize = 256;
+
+/// Buffers that are kept while no collection needs them.
+const SPARE_BUFFERS: usize = 2;
 
 /// A request for a collection.
 pub struct Wanted {
@@ -55,6 +59,8 @@ struct Shared {
     clients: Arc<tls::Clients>,
     metrics: Arc<Metrics>,
     targets: Mutex<HashMap<Job, Arc<Target>>>,
+    /// For the next collection, of whatever target.
+    buffers: Mutex<Vec<Buffers>>,
 }
 
 #[derive(Default)]
@@ -82,7 +88,13 @@ struct Start {
 /// A scraper for the configuration that runs, and its loop.
 pub fn scraper(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>) -> (Scraper, Collections) {
     let (start, starts) = mpsc::channel(WAITING);
-    let shared = Arc::new(Shared { config, clients: Arc::default(), metrics, targets: Mutex::default() });
+    let shared = Arc::new(Shared {
+        config,
+        clients: Arc::default(),
+        metrics,
+        targets: Mutex::default(),
+        buffers: Mutex::default(),
+    });
     (Scraper { shared: shared.clone(), start }, Collections { shared, starts })
 }
 
@@ -181,17 +193,27 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     let Start { job, target, deadline, snapshot } = start;
     let config = shared.config.borrow().clone();
     let mut kept = target.kept.lock().await;
+    let mut buffers = lock(&shared.buffers).pop().unwrap_or_default();
     let took = worker::collect(
         &job,
         &mut kept,
-        &config.collect,
-        &config.connect,
+        &mut buffers,
+        (&config.collect, &config.connect),
         &shared.clients,
         deadline,
         &snapshot,
     )
     .await;
+    let mut spare = lock(&shared.buffers);
+    if spare.len() < SPARE_BUFFERS {
+        buffers.shrink();
+        spare.push(buffers);
+    }
+    drop(spare);
+    let mut state = lock(&target.state);
     // Before the end is published: who waits for it reads the totals next.
-    lock(&target.state).totals.add(took);
+    state.totals.add(took);
     snapshot.send_modify(|s| s.duration = Some(took));
+    // Whoever waits has a receiver of its own; nobody else may keep the families alive.
+    state.under_way = None;
 }

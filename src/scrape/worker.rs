@@ -57,15 +57,15 @@ impl Kept {
 pub async fn collect(
     job: &Job,
     kept: &mut Kept,
-    config: &Collect,
-    connect: &Connect,
+    buffers: &mut Buffers,
+    (config, connect): (&Collect, &Connect),
     clients: &Arc<tls::Clients>,
     deadline: Deadline,
     snapshot: &watch::Sender<Snapshot>,
 ) -> Duration {
     let begin = Instant::now();
     let reach = Reach { job, connect, clients };
-    if let Err(error) = reach.run(kept, config, deadline, snapshot).await {
+    if let Err(error) = reach.run(kept, buffers, config, deadline, snapshot).await {
         snapshot.send_modify(|s| s.error = Some((error.kind(), error.chain())));
     }
     kept.note(&job.address, snapshot.borrow().error.as_ref());
@@ -86,11 +86,11 @@ impl Reach<'_> {
     async fn run(
         &self,
         kept: &mut Kept,
+        buffers: &mut Buffers,
         config: &Collect,
         deadline: Deadline,
         snapshot: &watch::Sender<Snapshot>,
     ) -> Result<(), Error> {
-        let mut buffers = Buffers::default();
         let request = Request {
             config,
             keys: &self.job.keys,
@@ -103,7 +103,7 @@ impl Reach<'_> {
         // That is no failure of the server, so a new one is tried once.
         if let Some(mut connection) = kept.connection.take() {
             snapshot.send_modify(|s| s.connect = Some(Duration::ZERO));
-            match run::run(&mut connection, &request, &mut kept.memory, &mut buffers, snapshot).await {
+            match run::run(&mut connection, &request, &mut kept.memory, buffers, snapshot).await {
                 Ok(()) => {
                     kept.connection = Some(connection);
                     return Ok(());
@@ -116,7 +116,7 @@ impl Reach<'_> {
         let dialled = self.dial(&self.job.address, deadline).await;
         snapshot.send_modify(|s| s.connect = Some(begin.elapsed()));
         let connection = kept.connection.insert(dialled?);
-        run::run(connection, &request, &mut kept.memory, &mut buffers, snapshot).await
+        run::run(connection, &request, &mut kept.memory, buffers, snapshot).await
     }
 
     async fn dial(&self, address: &Address, deadline: Deadline) -> Result<Connection, Error> {

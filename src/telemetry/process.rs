@@ -5,6 +5,7 @@
 use exposition::{Builder, Desc};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
+use std::io::Read as _;
 
 static CPU: Desc =
     Desc::counter("process_cpu_seconds_total", "User and system time of this process, in seconds.");
@@ -64,8 +65,11 @@ pub fn record(out: &mut Builder) {
     }
 }
 
+/// The whole of a small file of the kernel: with a buffer that is large enough from the start, two reads.
 fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()
+    let mut text = Vec::with_capacity(4096);
+    fs::File::open(path).ok()?.read_to_end(&mut text).ok()?;
+    String::from_utf8(text).ok()
 }
 
 fn boot_time() -> Option<f64> {

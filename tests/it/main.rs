@@ -15,15 +15,15 @@
 
 mod page;
 
-//mod credentials;
+mod credentials;
 //mod differential;
 mod hostile;
-//mod many;
+mod many;
 //mod random;
 mod refusals;
-//mod secrets;
+mod secrets;
 mod servers;
-//mod time;
+mod time;
 
 use page::Page;
 use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! ACL: `+scan +type +memory|usage` and, by type, `+strlen +get +pfcount +llen +scard +zcard +hlen +xlen`;
 //! `+select` for other databases. Cost: O(1) a key, but `MEMORY USAGE` looks at five elements; patterns cost
-//! a whole SCAN each. A batch of keys takes two round trips, three where a HyperLogLog may be among them.
+//! a whole SCAN each. A batch of keys takes two round trips, and one or two more where a string may be a
+//! HyperLogLog or has more memory than its length would need.
 //!
 //! What a newcomer would get wrong: a key may vanish or change its type between two round trips. That is no
 //! failure.
@@ -88,8 +89,9 @@ impl Look for Sheet<'_> {
         refusals: &mut Refusals<'_>,
     ) -> Result<Vec<String>, Failure> {
         let mut keys: Vec<_> = names.into_iter().map(Key::new).collect();
-        for plan in [Key::at_first, Key::by_type, Key::at_last] {
-            let asks = |(i, key): (usize, &Key)| plan(key, self.values).map(|ask| ask.map(|ask| (i, ask)));
+        for plan in [Key::at_first, Key::by_type, Key::of_string, Key::of_string] {
+            let values = self.values && refusals.allow("GET");
+            let asks = |(i, key): (usize, &Key)| plan(key, values).map(|ask| ask.map(|ask| (i, ask)));
             let asks = keys.iter().enumerate().flat_map(asks).flatten().collect();
             round(node, db, &mut keys, asks, refusals).await?;
         }
@@ -161,8 +163,11 @@ struct Key {
     memory: Option<f64>,
     size: Option<f64>,
     value: Option<String>,
-    /// Whether the value begins as a HyperLogLog does, once it was read.
-    hyperloglog: Option<bool>,
+    /// Whether GET was answered, by whatever.
+    is_read: bool,
+    /// Whether PFCOUNT was answered, by whatever.
+    is_counted: bool,
+    begins_as_hyperloglog: Option<bool>,
 }
 
 impl Key {
@@ -178,24 +183,23 @@ impl Key {
         [Some(Ask::Type), Some(Ask::Memory)]
     }
 
-    /// The value with the size, if by its memory it is short enough.
+    /// The value with the size, if by its memory it is surely short enough.
     fn by_type(&self, values: bool) -> [Option<Ask>; 2] {
-        let short =
-            self.memory.is_some_and(|bytes| bytes <= (MAX_VALUE + MAX_OVERHEAD + self.name.len()) as f64);
+        let limit = (MAX_VALUE + MAX_OVERHEAD + self.name.len()) as f64;
+        let short = self.memory.is_some_and(|bytes| bytes <= limit);
         [self.kind.map(Ask::Size), Some(Ask::Value).filter(|_| values && self.is_string() && short)]
     }
 
-    /// The value of a string whose memory is not known. And whether a string is a HyperLogLog: asking that of
-    /// every string, as the peer does, makes one error in the server's statistics each.
-    fn at_last(&self, values: bool) -> [Option<Ask>; 2] {
+    /// The value, if by its size it is short enough. And whether a string is a HyperLogLog: asking that of
+    /// every string, as the peer does, makes one error each in the server's statistics, so the first bytes
+    /// say it or, where the value is not read, the length makes it possible.
+    fn of_string(&self, values: bool) -> [Option<Ask>; 2] {
         let size = self.size.filter(|_| self.is_string());
-        let unread = self.hyperloglog.is_none();
-        let short = size.is_some_and(|size| size <= MAX_VALUE as f64);
-        let value = values && unread && self.memory.is_none() && short;
+        let read = values && !self.is_read && size.is_some_and(|size| size <= MAX_VALUE as f64);
         // From the bare header to the dense form with all registers.
-        let could_be = unread && size.is_some_and(|size| (16.0..=16_400.0).contains(&size));
-        let cardinality = self.hyperloglog.unwrap_or(could_be);
-        [Some(Ask::Value).filter(|_| value), Some(Ask::Cardinality).filter(|_| cardinality)]
+        let possible = size.is_some_and(|size| (16.0..=16_400.0).contains(&size));
+        let cardinality = possible && !self.is_counted && self.begins_as_hyperloglog.unwrap_or(!read);
+        [Some(Ask::Value).filter(|_| read), Some(Ask::Cardinality).filter(|_| cardinality)]
     }
 
     fn hear(&mut self, ask: Ask, reply: Reply<'_>, refusals: &mut Refusals<'_>) {
@@ -203,6 +207,8 @@ impl Key {
             self.moved = true;
             return;
         }
+        self.is_read |= matches!(ask, Ask::Value);
+        self.is_counted |= matches!(ask, Ask::Cardinality);
         if let Some(refusal) = reply.error() {
             match ask {
                 Ask::Cardinality => refusals.remember(ask.what(), refusal),
@@ -221,8 +227,9 @@ impl Key {
             Ask::Size(_) | Ask::Cardinality => self.size = reply.number(),
             Ask::Value => {
                 let value = reply.bytes().unwrap_or_default();
-                self.hyperloglog = Some(value.starts_with(b"HYLL"));
-                let fits = self.hyperloglog == Some(false) && value.len() <= MAX_VALUE;
+                let registers = value.starts_with(b"HYLL");
+                self.begins_as_hyperloglog = Some(registers);
+                let fits = !registers && value.len() <= MAX_VALUE;
                 self.value = reply.text().filter(|_| fits).map(str::to_owned);
             }
         }

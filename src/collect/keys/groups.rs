@@ -7,7 +7,7 @@
 //! <https://www.lua.org/manual/5.1/manual.html#5.4.1>
 //!
 //! What a newcomer would get wrong: EVALSHA would save a kilobyte a step, but the ACL that the peer's
-//! documentation gives allows EVAL only. And there may be as many groups as keys: see [`Tally`].
+//! documentation gives allows EVAL only. And there may be as many groups as keys: see `Tally`.
 
 use super::scan::Cursor;
 use super::shards::{Node, Shards};
@@ -92,8 +92,10 @@ async fn configured_databases(
     shards: &mut Shards<'_>,
     refusals: &mut Refusals<'_>,
 ) -> Option<u32> {
-    const CONFIG: &str = "CONFIG GET";
-    let config = context.config.config_command.as_deref().filter(|_| !refusals.knows(CONFIG))?;
+    // A name of its own: a refusal here must not silence the collector of the configuration.
+    const CONFIG: &str = "CONFIG GET databases";
+    let refused = refusals.knows(CONFIG) || refusals.knows("CONFIG GET");
+    let config = context.config.config_command.as_deref().filter(|_| !refused)?;
     let mut node = shards.node(0).await.ok()?;
     node.batch(0).push(&[config, "GET", "databases"]);
     let answer = node.ask().await.ok()?.get(0).ok()?;

@@ -9,7 +9,7 @@
 //! - [`shards`]: which servers hold the keys, and pipelined batches in a database of theirs
 //!
 //! What a newcomer would get wrong: the connection is kept and shared with everybody else, so no database
-//! stays selected; each batch that works in another one puts the old one back ([`Node::batch`]).
+//! stays selected; each batch that works in another one puts the old one back ([`shards::Node::batch`]).
 
 pub mod check;
 pub mod count;

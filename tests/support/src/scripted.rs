@@ -376,6 +376,13 @@ impl Conversation<'_> {
         Ok(())
     }
 
+    /// A field of the text that INFO is answered with.
+    fn info_field(&self, name: &str) -> Option<&str> {
+        // What matters stands at the top.
+        let top = self.state.info.get(..4096).unwrap_or(&self.state.info);
+        std::str::from_utf8(top).ok()?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    }
+
     /// What an idle Redis 7 without a password says.
     fn default_reply(&mut self, command: &[Vec<u8>]) -> Vec<u8> {
         let word = |at: usize| command.get(at).map(|arg| arg.to_ascii_uppercase()).unwrap_or_default();
@@ -383,9 +390,21 @@ impl Conversation<'_> {
         match (word(0).as_slice(), word(1).as_slice()) {
             (b"HELLO", version) => {
                 self.resp3 = version == b"3" || (version.is_empty() && self.resp3);
-                let head = if self.resp3 { "%2" } else { "*4" };
-                let version = if self.resp3 { 3 } else { 2 };
-                format!("{head}\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:{version}\r\n").into_bytes()
+                let head = if self.resp3 { "%4" } else { "*8" };
+                let mut reply = format!("{head}\r\n").into_bytes();
+                let valkey = self.info_field("valkey_version");
+                let version = valkey.or_else(|| self.info_field("redis_version")).unwrap_or_default();
+                for (name, value) in [
+                    ("server", if valkey.is_some() { "valkey" } else { "redis" }),
+                    ("version", version),
+                    ("mode", self.info_field("redis_mode").unwrap_or("standalone")),
+                ] {
+                    reply.extend(bulk(name.as_bytes()));
+                    reply.extend(bulk(value.as_bytes()));
+                }
+                reply.extend(bulk(b"proto"));
+                reply.extend(if self.resp3 { b":3\r\n" } else { b":2\r\n" });
+                reply
             }
             (b"PING", _) => b"+PONG\r\n".to_vec(),
             (b"AUTH" | b"SELECT" | b"CLIENT" | b"READONLY", _) => b"+OK\r\n".to_vec(),
