@@ -118,6 +118,18 @@ fn targets_outside_the_list_are_403_and_counted() {
 }
 
 #[test]
+fn a_target_that_wants_a_password_is_told_to_the_operator_once() {
+    let server = Server::builder(Part::Redis7).password("hunter2").start();
+    let exporter = alone(&[]);
+    for _ in 0..3 {
+        let page = exporter.get(&format!("/scrape?target={}", server.address()), &[]);
+        assert_eq!((page.status, value(page.text(), "redis_up")), (200, Some(0.0)));
+    }
+    let log = exporter.stderr();
+    assert_eq!(log.matches("--scrape.credentials-for").count(), 1, "{log}");
+}
+
+#[test]
 fn a_filter_by_name_keeps_whole_families_on_both_paths() {
     let server = Server::start(Part::Redis7);
     let exporter = exporter(&[&format!("--redis.addr={}", server.url())]).start();
