@@ -15,15 +15,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -292,21 +296,26 @@ impl Drop for Handled {
 }
 
 /// A socket that came in by a listener.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits for the first byte.
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+pub trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
+    /// Waits until there is a byte to read, or the end, and leaves it there.
+    fn first_byte(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-impl Socket for tokio::net::TcpStream {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
+impl Socket for TcpStream {
+    async fn first_byte(&self) -> io::Result<()> {
+        self.async_io(Interest::READABLE, || peek(self)).await
     }
 }
 
-impl Socket for tokio::net::UnixStream {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
+impl Socket for UnixStream {
+    async fn first_byte(&self) -> io::Result<()> {
+        self.async_io(Interest::READABLE, || peek(self)).await
     }
+}
+
+/// Whether there is something to read. What tokio says of it is a guess until somebody has tried.
+fn peek(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).map(drop)
 }
 
 /// What became of a connection.
@@ -326,7 +335,7 @@ async fn serve<S: Socket>(
 ) {
     // Buffers are made by whoever reads: not before there is something to read.
     tokio::select! {
-        readable = socket.readable() => if readable.is_err() { return },
+        came = socket.first_byte() => if came.is_err() { return },
         () = stop.cancelled() => return,
     }
     let tls = state.web.current().tls.clone();

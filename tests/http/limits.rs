@@ -54,7 +54,7 @@ fn ten_thousand_silent_connections_keep_nobody_out() {
     assert!(
         value(&page, "redvigil_connections_crowded_out_total").is_some_and(|n| n >= (many - 1100) as f64)
     );
-    assert!(value(&page, "process_resident_memory_bytes").is_some_and(|bytes| bytes < 64e6), "{page}");
+    assert!(value(&page, "process_resident_memory_bytes").is_some_and(|bytes| bytes < 32e6), "{page}");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_thousand_connections_that_were_used_stay_and_cost_little() {
     }
     check_answers(&exporter);
     let memory = value(&exporter.metrics(), "process_resident_memory_bytes").expect("Linux");
-    assert!(memory < 64e6, "{memory} bytes for a thousand idle connections");
+    assert!(memory < 40e6, "{memory} bytes for a thousand idle connections");
     for stream in &mut used {
         assert_eq!(say(stream, b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n").status, 200);
     }
