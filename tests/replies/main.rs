@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The moment at which every recorded collection happens.
 const NOW: f64 = 1_795_400_000.5;
@@ -201,7 +202,7 @@ fn collect(name: &str, form: Form, server: Option<Server>, config: &Collect) -> 
             config,
             keys: &config.keys,
             ping: false,
-            deadline: Deadline::new(None, Duration::from_secs(60)),
+            deadline: Deadline::until(Instant::now() + Duration::from_secs(60)),
             nodes: &Alone,
             clock: || NOW,
         };
