@@ -20,6 +20,7 @@ pub mod serve;
 pub mod telemetry;
 pub mod units;
 pub mod validate;
+pub mod web;
 
 pub use address::Address;
 pub use collect::Collect;

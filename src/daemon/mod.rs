@@ -1,49 +1,205 @@
 //! Puts it together: starts in the order of the data, stops in the opposite order.
+//!
+//! - [`tasks`]: everything that runs for long
+//! - [`reload`]: the owner of the configuration
+//! - [`systemd`]: sockets from it, and what it wants to hear
+//!
+//! *Stop*: readiness turns false, the sockets close, requests under way finish within [`GRACE`], then the
+//! collections are dropped. A second signal ends it at once.
+
+pub mod reload;
+pub mod systemd;
+pub mod tasks;
 
 use crate::config::Config;
 use crate::config::compat::Warning;
-use crate::config::serve::Listen;
 use crate::scrape::once;
-use crate::serve::{State, listen};
+use crate::serve::connections::Connections;
+use crate::serve::reload::Wanted;
+use crate::serve::web::Web;
+use crate::serve::{Room, State, listen};
 use crate::telemetry::{Metrics, log};
-use anyhow::{Context as _, Result};
-use std::net::{Ipv6Addr, SocketAddr};
+use anyhow::{Context as _, Result, bail};
+use reload::Reloader;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use std::time::Duration;
+use systemd::{Inherited, Notify};
+use tasks::Tasks;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-/// Runs until SIGINT or SIGTERM.
+/// How long requests that are under way at the stop may take.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Reloads that may wait for the one under way; more wait where they came from.
+const RELOADS: usize = 8;
+
+/// Files that are not connections of clients: ours to servers among them.
+const OTHER_FILES: u64 = 256;
+
+/// Runs until SIGINT or SIGTERM. An error means that we could not start, or had to stop.
 pub fn run(config: Config, warnings: Vec<Warning>) -> Result<()> {
     log::start(&config.telemetry);
     for warning in warnings {
         warn!("{warning}");
     }
+    // Before there are threads: it changes the environment.
+    let inherited = if config.serve.systemd_socket { systemd::sockets()? } else { vec![] };
     // One thread: see docs/decisions/0004-one-thread.md.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(main(config))
+    let ended = runtime.block_on(main(config, inherited));
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
-async fn main(config: Config) -> Result<()> {
-    let metrics = Arc::<Metrics>::default();
-    let (_publish, config) = watch::channel(Arc::new(config));
-    let (scraper, collections) = once::scraper(config.clone(), metrics.clone());
-    let state = State { config: config.clone(), scraper, metrics };
-    tokio::spawn(collections.run());
-    for place in &config.borrow().serve.listen.clone() {
-        let Listen::Tcp { host, port } = place else { continue };
-        let address = match host.as_str() {
-            "" => SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)),
-            host => SocketAddr::new(host.parse().context("host")?, *port),
-        };
-        let listener = listen::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        info!(address = %listener.local_addr()?, "listening");
-        tokio::spawn(listen::serve(listener, state.clone()));
-    }
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn main(config: Config, inherited: Vec<Inherited>) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let notify = Notify::from_env();
+    let mut daemon = Daemon::start(config, inherited).await?;
+    notify.ready();
+    daemon.tasks.start("watchdog", Notify::from_env().watchdog());
+    let ended = loop {
+        tokio::select! {
+            failure = daemon.tasks.failed() => break Err(failure),
+            signal = signals.next() => match signal {
+                Asked::Stop => break Ok(()),
+                Asked::Reload => {
+                    notify.reloading();
+                    daemon.reload().await;
+                    notify.ready();
+                }
+            },
+        }
+    };
+    notify.stopping();
+    info!("stopping");
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        stopped = daemon.stop(GRACE) => ended.and(stopped),
+        Asked::Stop = signals.next() => bail!("stopped at once by a second signal"),
     }
-    Ok(())
+}
+
+/// Everything that runs.
+pub struct Daemon {
+    /// The long tasks.
+    pub tasks: Tasks,
+    /// Where we listen.
+    pub places: Vec<String>,
+    ready: watch::Sender<bool>,
+    connections: Arc<Connections>,
+    reloads: mpsc::Sender<Wanted>,
+}
+
+impl Daemon {
+    /// Starts everything, in the order of the data. No server is contacted.
+    pub async fn start(config: Config, inherited: Vec<Inherited>) -> Result<Self> {
+        let metrics = Arc::<Metrics>::default();
+        let web = Arc::new(Web::open(&config.serve, metrics.clone())?);
+        let listeners = match inherited.is_empty() {
+            true => listen::bind(&config.serve.listen).await?,
+            false => {
+                let sockets = inherited.into_iter().map(Inherited::listener).collect::<Result<_, _>>();
+                sockets.context("--web.systemd-socket")?
+            }
+        };
+        let connections = Connections::new(most_connections(config.serve.max_connections), metrics.clone());
+        let room = Room::new(config.serve.max_requests);
+        let mut tasks = Tasks::new(metrics.clone());
+
+        let (publish, config) = watch::channel(Arc::new(config));
+        let (reloads, wanted) = mpsc::channel(RELOADS);
+        let reloader = Reloader { publish, web: web.clone(), metrics: metrics.clone(), wanted };
+        tasks.start("reload", reloader.run());
+
+        let (scraper, collections) = once::scraper(config.clone(), metrics.clone());
+        tasks.start("collections", collections.run());
+
+        let (ready, is_ready) = watch::channel(true);
+        let state = State {
+            config,
+            scraper,
+            clients: Arc::default(),
+            metrics,
+            ready: is_ready,
+            web,
+            reloads: reloads.clone(),
+            room,
+        };
+        tasks.start("sweep", connections.clone().sweep());
+        let mut places = vec![];
+        for listener in listeners {
+            places.push(listener.to_string());
+            info!(address = %listener, "listening");
+            let stop = tasks.token();
+            tasks.start_inlet("listener", listen::serve(listener, connections.clone(), state.clone(), stop));
+        }
+        Ok(Self { tasks, places, ready, connections, reloads })
+    }
+
+    /// Reads the files again. The outcome is in the log and in the metrics.
+    pub async fn reload(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.reloads.send(Wanted { answer }).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
+    /// Stops everything. Requests under way may take as long as `grace`; what takes longer is the error.
+    pub async fn stop(self, grace: Duration) -> Result<()> {
+        self.ready.send_replace(false);
+        self.connections.stop();
+        self.tasks.stop(grace).await
+    }
+}
+
+/// How many connections there may be: as configured, or what the system lets us have. Takes as many files as
+/// the system gives, for it is modest unless asked.
+fn most_connections(configured: usize) -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let files = match (raised, maximum, current) {
+        (Ok(()), None, _) | (Err(_), _, None) => return configured,
+        (Ok(()), Some(files), _) | (Err(_), _, Some(files)) => files,
+    };
+    // Each may be a connection to a server of its own too.
+    let room = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(16);
+    if room < configured {
+        warn!(configured, room, files, "--web.max-connections is above what the limit of open files allows");
+    }
+    configured.min(room)
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Reload,
+}
+
+/// The signals that we answer to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let of = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            hangup: of(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
 }

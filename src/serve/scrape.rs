@@ -1,57 +1,233 @@
 //! `/scrape?target=…`: any server that the caller names.
+//!
+//! What a newcomer would get wrong: whoever can reach us can name any host. So a target gets a password only
+//! where the operator knows it ([`crate::config::credentials`]), a socket must be listed, and
+//! `--scrape.allow` narrows the targets altogether.
 
 use super::State;
+use super::encode::Wish;
+use super::query::Query;
 use super::response::{self, Body};
+use crate::config::address::Endpoint;
 use crate::config::collect::Keys;
 use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
-use crate::connect::Login;
+use crate::connect::{Kind, Login};
 use crate::scrape::Wanted;
 use crate::scrape::shape::Outcome;
 use crate::scrape::worker::Job;
+use crate::telemetry::metrics;
 use exposition::Builder;
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::warn;
+
+/// How long a collection may take where the caller sets no time-out: key scans of huge servers may, as long
+/// as there is something to hear. It is there so that a server that drips for ever is left some day.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Answers `/scrape`.
-pub async fn page(state: State, request: Request<Incoming>) -> Response<Body> {
+pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let target = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "target");
-    let Some((_, target)) = target.filter(|(_, target)| !target.is_empty()) else {
-        state.metrics.bad_requests.increment();
-        return response::text(StatusCode::BAD_REQUEST, "'target' parameter must be specified\n");
-    };
-    let address = match Address::parse(&target) {
-        Ok(address) => address,
-        Err(error) => {
+    if !config.serve.scrape_endpoint {
+        return response::error(StatusCode::NOT_FOUND, "404 page not found");
+    }
+    let query = Query::parse(request.uri().query());
+    let job = match wanted(&config, &query) {
+        Ok(job) => job,
+        Err(Refused::Bad(reason)) => {
             state.metrics.bad_requests.increment();
-            return response::text(StatusCode::BAD_REQUEST, format!("Invalid 'target' parameter: {error}\n"));
+            return response::error(StatusCode::BAD_REQUEST, reason);
+        }
+        Err(Refused::Denied(reason)) => {
+            state.metrics.denied.increment();
+            return response::error(StatusCode::FORBIDDEN, reason);
         }
     };
-    let job = job(&config, address, Origin::Request, config.collect.keys.clone());
-    let outcome = outcome(&state, &request, job).await;
+    let is_stranger = job.login.credentials.is_none();
+    let outcome = outcome(&state, request.headers(), job.clone()).await;
+    if is_stranger && matches!(outcome.snapshot.error, Some((Kind::Auth, _))) {
+        hint(&job.address);
+    }
     let mut out = Builder::with_namespace(&config.collect.namespace);
     outcome.record(!config.serve.redis_only, &mut out);
+    metrics::record_bad_requests(0, &mut out);
+    if !config.serve.redis_only {
+        metrics::record_build(&mut out);
+    }
     let own = out.finish();
-    super::metrics::write(request.headers(), outcome.snapshot.parts.iter().map(|part| &**part).chain([&own]))
+    let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);
+    wish.page(outcome.snapshot.parts.iter().map(|part| &**part).chain([&own])).await
+}
+
+/// Why a request gets no collection.
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    /// It cannot be understood: 400.
+    Bad(String),
+    /// The operator does not want it: 403.
+    Denied(String),
+}
+
+/// What a request asks for.
+fn wanted(config: &Config, query: &Query) -> Result<Job, Refused> {
+    if let Some(name) = query.broken() {
+        return Err(Refused::Bad(format!("Invalid '{name}' parameter: its encoding is broken")));
+    }
+    let target = query.get("target");
+    let target = target.ok_or_else(|| Refused::Bad("'target' parameter must be specified".into()))?;
+    let address = Address::parse(target)
+        .map_err(|error| Refused::Bad(format!("Invalid 'target' parameter: {error}")))?;
+    admit(config, &address).map_err(Refused::Denied)?;
+    let given = query.pairs().filter(|(_, value)| !value.is_empty());
+    let keys = config.collect.keys.with_query(given);
+    let keys = keys.map_err(|error| Refused::Bad(format!("Invalid parameter: {error}")))?;
+    let mut job = job(config, address, Origin::Request, keys);
+    if let Some(name) = query.get("tls_server_name").or_else(|| query.get("tls-server-name")) {
+        job.tls.server_name = Some(name.to_owned());
+    }
+    Ok(job)
+}
+
+/// Whether a request may have this target; else the reason.
+fn admit(config: &Config, address: &Address) -> Result<(), String> {
+    let allow = &config.scrape.allow;
+    let is_own = config.scrape.target.as_ref().is_some_and(|own| own.endpoint == address.endpoint);
+    if allow.iter().any(|pattern| pattern.matches(&address.endpoint)) {
+        return Ok(());
+    }
+    match address.endpoint {
+        _ if !allow.is_empty() => Err("this target is not among those of --scrape.allow".into()),
+        Endpoint::Unix(_) if !is_own => Err("a unix socket must be listed in --scrape.allow".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the operator, once, why a target does not let us in.
+fn hint(target: &Address) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        warn!(
+            target = %target,
+            "a target of /scrape wants a password and gets none: name it in --redis.password-file, or list it \
+             in --scrape.credentials-for to give it --redis.password; this is said once"
+        );
+    }
 }
 
 /// Who is asked for what.
 pub fn job(config: &Config, address: Address, origin: Origin, keys: Keys) -> Job {
-    let credentials = config.connect.credentials(&address, origin);
-    let login = Login { credentials, set_name: config.connect.set_client_name };
+    let login = login(config, &address, origin);
     Job { address: address.without_credentials(), login, tls: config.connect.tls.clone(), keys }
 }
 
+/// Who we are to a server.
+pub fn login(config: &Config, address: &Address, origin: Origin) -> Login {
+    let credentials = config.connect.credentials(address, origin);
+    Login { credentials, set_name: config.connect.set_client_name }
+}
+
 /// Collects within the time that Prometheus gives us, if it says so.
-pub async fn outcome(state: &State, request: &Request<Incoming>, job: Job) -> Outcome {
-    let offset = state.config.borrow().scrape.timeout_offset;
-    let header = request.headers().get("x-prometheus-scrape-timeout-seconds");
-    let timeout = header.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    let timeout = timeout.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
-    let end = timeout.map(|t| Instant::now() + (t - offset.min(t / 4)).min(Duration::from_secs(86_400)));
+pub async fn outcome(state: &State, headers: &HeaderMap, job: Job) -> Outcome {
+    let end = end(&state.config.borrow(), headers);
     state.scraper.collect(Wanted { job, end }).await
+}
+
+/// When the answer must leave.
+pub fn end(config: &Config, headers: &HeaderMap) -> Option<Instant> {
+    let header = headers.get("x-prometheus-scrape-timeout-seconds");
+    let given = header.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+    let timeout = given.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+    let time = timeout
+        .filter(|timeout| !timeout.is_zero())
+        .map_or(LONGEST, |timeout| (timeout - config.scrape.timeout_offset.min(timeout / 4)).min(LONGEST));
+    Instant::now().checked_add(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::scrape::HostPattern;
+    use hyper::header::HeaderValue;
+
+    fn check(allow: &str, query: &str, expected: Result<&str, Refused>) {
+        let mut config = Config::default();
+        config.scrape.allow = HostPattern::parse_list(allow).expect("patterns");
+        config.scrape.target = Some(Address::parse("unix:///own.sock").expect("an address"));
+        let job = wanted(&config, &Query::parse(Some(query))).map(|job| job.address.to_string());
+        match (job, expected) {
+            (Err(Refused::Bad(reason)), Err(Refused::Bad(start))) => {
+                assert!(reason.starts_with(&start), "{reason}")
+            }
+            (Err(Refused::Denied(reason)), Err(Refused::Denied(start))) => {
+                assert!(reason.contains(&start), "{reason}")
+            }
+            (job, expected) => assert_eq!(job, expected.map(Into::into), "{allow} {query}"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told_by_parameter() {
+        let bad = |start: &str| Err(Refused::Bad(start.into()));
+        check("", "target=h", Ok("redis://h:6379"));
+        check("", "target=rediss://u:p@h:1/3", Ok("rediss://h:1/3"));
+        for query in ["", "target=", "other=h"] {
+            check("", query, bad("'target' parameter must be specified"));
+        }
+        for target in ["://nope", "h:6379-", "http://h", "h%20h", "h:0x1"] {
+            check("", &format!("target={target}"), bad("Invalid 'target' parameter: "));
+        }
+        check("", "target=%zz", bad("Invalid 'target' parameter: its encoding"));
+        check("", "target=h&check-streams=1=2=3=4", bad("Invalid parameter: check-streams "));
+        check("", "target=h&check-keys=dbx=k", bad("Invalid parameter: check-keys "));
+        check("", "target=h&count-keys=db-1=k", bad("Invalid parameter: count-keys "));
+    }
+
+    #[test]
+    fn sockets_and_targets_outside_the_list_are_denied() {
+        let denied = |words: &str| Err(Refused::Denied(words.into()));
+        check("", "target=unix:///x.sock", denied("unix socket"));
+        check("", "target=unix:///own.sock", Ok("unix:///own.sock"));
+        check("unix:///run/*", "target=unix:///run/x.sock", Ok("unix:///run/x.sock"));
+        check("unix:///run/*", "target=h", denied("--scrape.allow"));
+        check("10.0.0.0/8", "target=10.1.2.3:7000", Ok("redis://10.1.2.3:7000"));
+        check("10.0.0.0/8", "target=11.1.2.3", denied("--scrape.allow"));
+        check("10.0.0.0/8", "target=unix:///own.sock", denied("--scrape.allow"));
+    }
+
+    #[test]
+    fn the_server_name_of_a_request_replaces_that_of_the_flags() {
+        for (query, expected) in [
+            ("target=h", "flag"),
+            ("target=h&tls_server_name=", "flag"),
+            ("target=h&tls_server_name=a", "a"),
+            ("target=h&tls-server-name=b", "b"),
+            ("target=h&tls-server-name=b&tls_server_name=a", "a"),
+        ] {
+            let mut config = Config::default();
+            config.connect.tls.server_name = Some("flag".into());
+            let job = wanted(&config, &Query::parse(Some(query))).expect(query);
+            assert_eq!(job.tls.server_name.as_deref(), Some(expected), "{query}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_leaves_before_the_time_out_of_prometheus() {
+        let check = |header: &str, expected_ms: u64| {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_str(header).expect("a value");
+            headers.insert("x-prometheus-scrape-timeout-seconds", value);
+            let end = end(&Config::default(), &headers).expect("an end");
+            assert_eq!(end - Instant::now(), Duration::from_millis(expected_ms), "{header}");
+        };
+        check("10", 9_500);
+        check("10.000000", 9_500);
+        check("1", 750);
+        check("0.2", 150);
+        for header in ["", "x", "-1", "0", "NaN", "inf", "1e300", "7200"] {
+            check(header, 3_600_000);
+        }
+    }
 }

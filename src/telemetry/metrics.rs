@@ -2,7 +2,7 @@
 
 use crate::config::build;
 use exposition::{Builder, Desc};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -20,6 +20,22 @@ impl Counter {
     }
 }
 
+/// Something that is so, or not.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// Says how it is now, and returns how it was.
+    pub fn swap(&self, now: bool) -> bool {
+        self.0.swap(now, Ordering::Relaxed)
+    }
+
+    /// How it is.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Everything that we count about ourselves.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -31,7 +47,19 @@ pub struct Metrics {
     pub overloaded: Counter,
     /// Requests whose user or password was wrong.
     pub unauthorized: Counter,
-    /// Panics that cost one collection and not the process.
+    /// Requests turned away because of the rate limit.
+    pub limited: Counter,
+    /// Connections closed to make room for others.
+    pub crowded_out: Counter,
+    /// Connections closed because their client was too slow.
+    pub too_slow: Counter,
+    /// Reloads that failed.
+    pub reload_failures: Counter,
+    /// Whether the last reload failed.
+    pub reload_failed: Flag,
+    /// Whether the web config file or the certificates that are there now cannot be used.
+    pub web_reload_failed: Flag,
+    /// Panics that cost one collection or connection and not the process.
     pub panics: Counter,
 }
 
@@ -45,8 +73,36 @@ static OVERLOADED: Desc = Desc::counter(
 );
 static UNAUTHORIZED: Desc =
     Desc::counter("redvigil_requests_unauthorized_total", "HTTP requests with a wrong user or password.");
-static PANICS: Desc =
-    Desc::counter("redvigil_panics_total", "Faults of our own that cost one collection and not the process.");
+static LIMITED: Desc = Desc::counter(
+    "redvigil_requests_limited_total",
+    "HTTP requests turned away because of the rate limit of the web config file.",
+);
+static CROWDED_OUT: Desc = Desc::counter(
+    "redvigil_connections_crowded_out_total",
+    "HTTP connections closed to make room for others: the oldest idle ones first.",
+);
+static TOO_SLOW: Desc = Desc::counter(
+    "redvigil_connections_too_slow_total",
+    "HTTP connections closed because their client was too slow to send a request or to read the answer.",
+);
+static RELOAD_FAILURES: Desc =
+    Desc::counter("redvigil_config_reload_failures_total", "Reloads that failed; what ran before went on.");
+static RELOADED: Desc = Desc::gauge(
+    "redvigil_config_last_reload_successful",
+    "Whether the last reload succeeded; 1 where there was none.",
+);
+static WEB_RELOADED: Desc = Desc::gauge(
+    "redvigil_web_config_last_reload_successful",
+    "Whether the web config file and the certificates that are there now are in use.",
+);
+static PANICS: Desc = Desc::counter(
+    "redvigil_panics_total",
+    "Faults of our own that cost one collection or connection and not the process.",
+);
+static BAD_REQUESTS: Desc = Desc::counter(
+    "redis_target_scrape_request_errors_total",
+    "Requests to /scrape that could not be understood.",
+);
 
 static EXPORTER_BUILD: Desc =
     Desc::gauge("redis_exporter_build_info", "Version, commit, day and compiler of this exporter; always 1.")
@@ -72,9 +128,22 @@ impl Metrics {
             (&DENIED, &self.denied),
             (&OVERLOADED, &self.overloaded),
             (&UNAUTHORIZED, &self.unauthorized),
+            (&LIMITED, &self.limited),
+            (&CROWDED_OUT, &self.crowded_out),
+            (&TOO_SLOW, &self.too_slow),
+            (&RELOAD_FAILURES, &self.reload_failures),
             (&PANICS, &self.panics),
         ] {
             out.push(desc, counter.get() as f64);
         }
+        for (desc, failed) in [(&RELOADED, &self.reload_failed), (&WEB_RELOADED, &self.web_reload_failed)] {
+            out.push(desc, f64::from(u8::from(!failed.get())));
+        }
     }
+}
+
+/// Records how many `/scrape` requests were wrong: on the page of such a request always 0, as in the peer,
+/// where each of them has counters of its own.
+pub fn record_bad_requests(count: u64, out: &mut Builder) {
+    out.push(&BAD_REQUESTS, count as f64);
 }

@@ -1,0 +1,512 @@
+//! Connections: from a socket to requests, and when one must go.
+//!
+//! Each connection notes what it is doing in an [`Activity`]; one sweep a second looks at all of them and
+//! closes those whose client is too slow. When there are as many as there may be, the one that has been idle
+//! the longest makes room for the newcomer. So neither ten thousand silent clients nor as many that send a
+//! byte a second keep others out, and no connection needs a timer of its own.
+//!
+//! What a newcomer would get wrong: a connection is never closed here while a handler works for it. A
+//! collection has its own deadline.
+
+use super::web::Web;
+use super::{State, answer};
+use crate::telemetry::Metrics;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// How long a client may take for the TLS handshake and the head of a request, from its first byte on, or
+/// from the start of the connection.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long an idle connection is kept. Longer than usual scrape intervals: Prometheus keeps connections.
+const IDLE_TIME: Duration = Duration::from_secs(300);
+
+/// How long a client may take to read a piece of the answer.
+const SEND_TIME: Duration = Duration::from_secs(30);
+
+/// How long a client may take to send a request when we stop.
+const STOP_TIME: Duration = Duration::from_millis(500);
+
+/// The largest head of a request, in bytes.
+const HEAD: usize = 32 * 1024;
+
+/// Requests at once in one HTTP/2 connection.
+const STREAMS: u32 = 32;
+
+/// All connections of all listeners.
+pub struct Connections {
+    most: usize,
+    metrics: Arc<Metrics>,
+    born: Instant,
+    open: Mutex<Open>,
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    by_id: HashMap<u64, (Arc<Activity>, AbortHandle)>,
+}
+
+impl Connections {
+    /// Room for so many, one at least.
+    pub fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            most: most.max(1),
+            metrics,
+            born: Instant::now(),
+            open: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Closes slow and long idle connections, once a second, until it is dropped.
+    pub async fn sweep(self: Arc<Self>) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            second.tick().await;
+            self.close_overdue();
+        }
+    }
+
+    /// From now on who sends a request must be quick.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open().by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Serves a connection as a task of `tasks`. Where there is no room and none can be made, drops it.
+    pub fn serve<S: Socket>(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        socket: S,
+        state: State,
+        stop: CancellationToken,
+    ) {
+        let mut open = self.open();
+        if open.by_id.len() >= self.most {
+            self.metrics.crowded_out.increment();
+            if !open.close_idlest() {
+                return;
+            }
+        }
+        let id = open.next;
+        open.next += 1;
+        let activity = Arc::new(Activity::new(self.born));
+        // The task waits for the lock if it ends before it is noted here.
+        let place = Place { connections: self.clone(), id };
+        let connection = serve(socket, activity.clone(), state, stop);
+        let handle = tasks.spawn(async move {
+            let _place = place;
+            connection.await;
+        });
+        open.by_id.insert(id, (activity, handle));
+    }
+
+    /// Makes room where files have run out.
+    pub fn make_room(&self) {
+        self.metrics.crowded_out.increment();
+        self.open().close_idlest();
+    }
+
+    fn close_overdue(&self) {
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let mut open = self.open();
+        open.by_id.retain(|_, (activity, handle)| {
+            let is_overdue = activity.is_overdue(stopping);
+            if is_overdue {
+                handle.abort();
+                if !activity.is_idle() {
+                    self.metrics.too_slow.increment();
+                }
+            }
+            !is_overdue
+        });
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Open {
+    /// Closes the connection that has been without a handler for the longest; false if all have one.
+    fn close_idlest(&mut self) -> bool {
+        let idle = self.by_id.iter().filter(|(_, (activity, _))| !activity.is_handling());
+        let Some(id) = idle.min_by_key(|(id, (activity, _))| (activity.since(), **id)).map(|(id, _)| *id)
+        else {
+            return false;
+        };
+        if let Some((_, handle)) = self.by_id.remove(&id) {
+            handle.abort();
+        }
+        true
+    }
+}
+
+/// The entry of a connection: gone when its task is.
+struct Place {
+    connections: Arc<Connections>,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open().by_id.remove(&self.id);
+    }
+}
+
+/// What a connection is doing, and since when.
+pub struct Activity {
+    born: Instant,
+    phase: AtomicU8,
+    /// Milliseconds from `born`.
+    since: AtomicU64,
+    /// Handlers at work.
+    handling: AtomicU32,
+    /// HTTP/2: what is read is not always the beginning of a request.
+    multiplexed: AtomicBool,
+}
+
+/// What a connection is doing while no handler works for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// A handshake or the head of a request is to come, or has begun to.
+    Head,
+    /// An answer was given; the next request has not begun.
+    Idle,
+    /// An answer is not taken.
+    Stuck,
+}
+
+impl Activity {
+    fn new(born: Instant) -> Self {
+        let activity = Self {
+            born,
+            phase: AtomicU8::new(Phase::Head as u8),
+            since: AtomicU64::new(0),
+            handling: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
+        };
+        activity.enter(Phase::Head);
+        activity
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Idle,
+            _ => Phase::Stuck,
+        }
+    }
+
+    fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn is_handling(&self) -> bool {
+        self.handling.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_idle(&self) -> bool {
+        self.phase() == Phase::Idle
+    }
+
+    /// Whether it must go. When we stop, handlers and answers under way are waited for, and little else.
+    fn is_overdue(&self, stopping: bool) -> bool {
+        let limit = match self.phase() {
+            Phase::Head | Phase::Idle if stopping => STOP_TIME,
+            Phase::Head => HEAD_TIME,
+            Phase::Idle => IDLE_TIME,
+            Phase::Stuck => SEND_TIME,
+        };
+        !self.is_handling() && Duration::from_millis(self.now().saturating_sub(self.since())) >= limit
+    }
+
+    /// Bytes came.
+    fn read(&self) {
+        if self.phase() != Phase::Head && !self.multiplexed.load(Ordering::Relaxed) {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Bytes went, or could not go.
+    fn wrote(&self, went: bool) {
+        match (self.phase(), went) {
+            (Phase::Idle, false) => self.enter(Phase::Stuck),
+            // What is still to be sent is idle time again, until the next piece cannot go.
+            (Phase::Stuck, true) => self.enter(Phase::Idle),
+            _ => {}
+        }
+    }
+
+    fn begin(self: &Arc<Self>) -> Handled {
+        self.handling.fetch_add(1, Ordering::Relaxed);
+        Handled(self.clone())
+    }
+}
+
+/// A handler at work; dropped when it is done or given up.
+struct Handled(Arc<Activity>);
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+        self.0.handling.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket that came in by a listener.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Waits for the first byte.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Socket for tokio::net::TcpStream {
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
+        Self::readable(self)
+    }
+}
+
+impl Socket for tokio::net::UnixStream {
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
+        Self::readable(self)
+    }
+}
+
+/// One connection, to its end.
+async fn serve<S: Socket>(socket: S, activity: Arc<Activity>, state: State, stop: CancellationToken) {
+    // Buffers are made by whoever reads: a client that says nothing costs a socket and this task.
+    tokio::select! {
+        readable = socket.readable() => if readable.is_err() { return },
+        () = stop.cancelled() => return,
+    }
+    // Boxed, so that what waits above is small.
+    let ended = Box::pin(converse(socket, activity, state, stop)).await;
+    if let Err(error) = ended {
+        debug!(%error, "connection ended");
+    }
+}
+
+async fn converse<S: Socket>(
+    socket: S,
+    activity: Arc<Activity>,
+    state: State,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let watched = Watched { inner: socket, activity: activity.clone() };
+    let Some(tls) = tls_now(&state.web) else {
+        return http1(watched, activity, state, stop).await;
+    };
+    let stream = tls.accept(watched).await?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        activity.multiplexed.store(true, Ordering::Relaxed);
+        return http2(stream, activity, state, stop).await;
+    }
+    http1(stream, activity, state, stop).await
+}
+
+fn tls_now(web: &Web) -> Option<TlsAcceptor> {
+    web.current().tls.clone().map(TlsAcceptor::from)
+}
+
+async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    activity: Arc<Activity>,
+    state: State,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let service = service_fn(move |request| handle(activity.clone(), state.clone(), request));
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None).max_header_size(HEAD).timer(TokioTimer::new());
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    activity: Arc<Activity>,
+    state: State,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let service = service_fn(move |request| handle(activity.clone(), state.clone(), request));
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.max_header_list_size(HEAD as u32).max_concurrent_streams(STREAMS).timer(TokioTimer::new());
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn handle(
+    activity: Arc<Activity>,
+    state: State,
+    request: Request<Incoming>,
+) -> Result<hyper::Response<super::response::Body>, Infallible> {
+    let _handled = activity.begin();
+    Ok(answer(state, request).await)
+}
+
+/// A socket that notes what happens on it.
+struct Watched<S> {
+    inner: S,
+    activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, into))?;
+        if into.filled().len() > before {
+            self.activity.read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.activity.wrote(polled.is_ready());
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(context, pieces);
+        self.activity.wrote(polled.is_ready());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a connection must go after these events and then this silence.
+    async fn check(events: &[fn(&Arc<Activity>)], silence_ms: u64, expected: bool) {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        for event in events {
+            event(&activity);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        tokio::time::advance(Duration::from_millis(silence_ms)).await;
+        assert_eq!(activity.is_overdue(false), expected, "{:?} after {silence_ms} ms", activity.phase());
+    }
+
+    fn reads(activity: &Arc<Activity>) {
+        activity.read();
+    }
+
+    fn answers(activity: &Arc<Activity>) {
+        drop(activity.begin());
+    }
+
+    fn writes(activity: &Arc<Activity>) {
+        activity.wrote(true);
+    }
+
+    fn is_stuck(activity: &Arc<Activity>) {
+        activity.wrote(false);
+    }
+
+    fn is_multiplexed(activity: &Arc<Activity>) {
+        activity.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_own_limit() {
+        check(&[], 9_999, false).await;
+        check(&[], 10_000, true).await;
+        // Dripping bytes do not buy time: it counts from the first one.
+        check(&[reads as fn(&Arc<Activity>); 9], 0, false).await;
+        check(&[reads as fn(&Arc<Activity>); 10], 0, true).await;
+        check(&[reads, answers], 298_999, false).await;
+        check(&[reads, answers], 299_000, true).await;
+        check(&[reads, answers, reads], 8_999, false).await;
+        check(&[reads, answers, reads], 9_000, true).await;
+        check(&[answers, is_stuck], 28_999, false).await;
+        check(&[answers, is_stuck], 29_000, true).await;
+        check(&[answers, is_stuck, writes, is_stuck], 28_999, false).await;
+        check(&[answers, is_stuck, writes], 29_000, false).await;
+        check(&[is_multiplexed, answers, reads], 20_000, false).await;
+        check(&[is_multiplexed, answers, reads], 298_000, true).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_a_handler_at_work_stays() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let handled = activity.begin();
+        tokio::time::advance(Duration::from_secs(100_000)).await;
+        assert!(!activity.is_overdue(false) && !activity.is_overdue(true));
+        drop(handled);
+        tokio::time::advance(STOP_TIME).await;
+        assert!(!activity.is_overdue(false) && activity.is_overdue(true));
+    }
+}

@@ -1,0 +1,23 @@
+//! `/`: where to go from here.
+
+use super::State;
+use super::response::Body;
+use crate::config::build;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+/// A short page. The title begins as the peer's, whose users look for it.
+pub async fn page(state: State) -> Response<Body> {
+    let config = state.config.borrow().clone();
+    let telemetry = &config.serve.telemetry_path;
+    let title = format!("Redis Exporter (Redvigil {})", build::VERSION);
+    let html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\
+         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n</body>\n</html>\n"
+    );
+    let mut response = Response::new(Full::new(Bytes::from(html)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
