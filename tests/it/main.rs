@@ -16,7 +16,7 @@
 mod page;
 
 mod credentials;
-//mod differential;
+mod differential;
 mod hostile;
 mod many;
 //mod random;
