@@ -19,7 +19,7 @@ mod credentials;
 mod differential;
 mod hostile;
 mod many;
-//mod random;
+mod random;
 mod refusals;
 mod secrets;
 mod servers;
