@@ -21,6 +21,9 @@ mapfile -t targets < <(cd fuzz/fuzz_targets && ls -- *.rs)
 [ $# -eq 0 ] || targets=("$@")
 for target in "${targets[@]%.rs}"; do
   echo "fuzzing $target for ${FOR:-20} s"
-  cargo fuzz run "$target" -- -max_total_time="${FOR:-20}" -rss_limit_mb=1024 || status=1
+  # What is found goes to the first folder; recorded replies are where it begins.
+  mkdir -p "fuzz/corpus/$target"
+  cargo fuzz run "$target" "fuzz/corpus/$target" tests/fixtures/replies -- \
+    -max_total_time="${FOR:-20}" -max_len=16384 -rss_limit_mb=1024 || status=1
 done
 exit "$status"

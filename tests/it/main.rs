@@ -16,10 +16,10 @@
 mod page;
 
 mod credentials;
-//mod differential;
+mod differential;
 mod hostile;
 mod many;
-//mod random;
+mod random;
 mod refusals;
 mod secrets;
 mod servers;

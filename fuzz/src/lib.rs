@@ -1,0 +1,276 @@
+//! What the fuzz targets do with their bytes. `tests/it/random.rs` does the same with random ones on every run
+//! of the tests, so that a machine without cargo-fuzz fuzzes a little, too.
+//!
+//! Nothing may panic, and what is stated here must hold whatever the bytes are.
+
+use exposition::{Format, Page, negotiate};
+use redvigil::collect::run::{Buffers, Request, run};
+use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
+use redvigil::config::Address;
+use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
+use redvigil::config::credentials::parse_password_file;
+use redvigil::config::scrape::HostPattern;
+use redvigil::connect::resp::{Decoder, Progress, Violation};
+use redvigil::connect::{Asking, Batch, Converse, Deadline, Error, Limits, Replies, Reply, Server};
+use std::future::ready;
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Every target by its name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("resp", resp),
+    ("info", |data| drop(info(data))),
+    ("texts", |data| drop(texts(data))),
+    ("replies", |data| drop(replies(data))),
+    ("negotiate", negotiate),
+    ("words", words),
+];
+
+/// Runs one target on its bytes.
+pub fn check(target: &str, data: &[u8]) {
+    let (_, run) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of the list");
+    run(data);
+}
+
+/// RESP: read in pieces it is the same as read at once, and all that is read can be looked at.
+pub fn resp(data: &[u8]) {
+    // Taken from the length, so that recorded replies are seeds as they are.
+    let (wanted, step) = (data.len() % 3 + 1, data.len() % 31 + 1);
+    let whole = decode(data, wanted, data.len().max(1));
+    assert_eq!(decode(data, wanted, step), whole, "in pieces of {step}");
+    assert_eq!(decode(data, wanted, 1), whole, "byte by byte");
+}
+
+/// The replies as a text, or why there are none.
+fn decode(bytes: &[u8], wanted: usize, step: usize) -> Result<Option<String>, Violation> {
+    // More bytes than a target gets: where they are cut must not matter.
+    let limits = Limits { total: 1 << 20, nesting: 8, line: 256, values: 1000 };
+    let (mut replies, mut decoder) = (Replies::default(), Decoder::default());
+    for piece in bytes.chunks(step) {
+        replies.push(piece);
+        if decoder.advance(&mut replies, wanted, &limits)? == Progress::Complete {
+            assert!(decoder.understood() <= replies.bytes());
+            return Ok(Some(replies.iter().map(show).collect::<Vec<_>>().join(" ")));
+        }
+    }
+    Ok(None)
+}
+
+/// Looks at a reply in every way that there is.
+fn show(reply: Reply<'_>) -> String {
+    let numbers = (reply.integer(), reply.number().map(f64::to_bits));
+    let pairs = reply.pairs().map_or(0, Iterator::count);
+    match reply.items() {
+        Some(items) => format!("{pairs}[{}]", items.map(show).collect::<Vec<_>>().join(" ")),
+        None => {
+            let error = reply.error().map(|error| (error.text(), error.kind()));
+            format!(
+                "{:?}{numbers:?}{error:?}{}{:?}",
+                reply.bytes(),
+                reply.is_nil(),
+                reply.field("k").is_some()
+            )
+        }
+    }
+}
+
+/// A server that answers INFO with a text and all else from bytes.
+struct Stranger<'a> {
+    info: &'a [u8],
+    rest: Rest<'a>,
+    /// Batches that it still answers: a scan must not go on for ever.
+    patience: usize,
+}
+
+/// What a [`Stranger`] answers to everything but INFO.
+enum Rest<'a> {
+    /// It knows nothing else.
+    Unknown,
+    /// Always this text.
+    Text(&'a [u8]),
+    /// These values, again from the start when they are used up.
+    Values(Vec<&'a [u8]>, usize),
+}
+
+impl Stranger<'_> {
+    fn answer(&mut self, command: &[String], out: &mut Replies) {
+        let is_info = command.first().is_some_and(|name| name == "INFO");
+        match &mut self.rest {
+            _ if is_info && command.get(1).is_none_or(|section| section != "MODULES") => bulk(self.info, out),
+            Rest::Unknown => out.push(b"-ERR unknown command\r\n"),
+            Rest::Text(text) => bulk(text, out),
+            Rest::Values(values, next) => {
+                out.push(values.get(*next).copied().unwrap_or(b"_\r\n"));
+                *next = if *next + 1 < values.len() { *next + 1 } else { 0 };
+            }
+        }
+    }
+}
+
+fn bulk(text: &[u8], out: &mut Replies) {
+    out.push(format!("${}\r\n", text.len()).as_bytes());
+    out.push(text);
+    out.push(b"\r\n");
+}
+
+impl Converse for Stranger<'_> {
+    fn ask<'a>(&'a mut self, batch: &'a Batch, into: &'a mut Replies, _: Deadline) -> Asking<'a> {
+        let address = || "a stranger".to_owned();
+        let closed = || Error::Closed { address: address(), source: io::ErrorKind::UnexpectedEof.into() };
+        into.clear();
+        if self.patience == 0 {
+            return Box::pin(ready(Err(closed())));
+        }
+        self.patience -= 1;
+        let mut commands = Replies::default();
+        commands.push(batch.bytes());
+        let read = Decoder::default().advance(&mut commands, batch.len(), &Limits::default());
+        assert_eq!(read, Ok(Progress::Complete), "what we send is RESP");
+        let text = |word: Reply<'_>| String::from_utf8_lossy(word.bytes().unwrap_or_default()).into_owned();
+        for command in commands.iter() {
+            let command: Vec<String> = command.items().into_iter().flatten().map(text).collect();
+            self.answer(&command, into);
+        }
+        Box::pin(ready(match Decoder::default().advance(into, batch.len(), &Limits::default()) {
+            Ok(Progress::Complete) => Ok(()),
+            Ok(Progress::Missing(_)) => Err(closed()),
+            Err(source) => Err(Error::Protocol { address: address(), source }),
+        }))
+    }
+
+    fn server(&self) -> Option<&Server> {
+        None
+    }
+}
+
+/// No other node can be reached.
+struct Alone;
+
+impl Nodes for Alone {
+    fn connect<'a>(&'a self, host: &'a str, _: u16, _: Deadline) -> Connecting<'a> {
+        let source = io::ErrorKind::NotFound.into();
+        Box::pin(ready(Err(Error::Dns { host: host.to_owned(), source })))
+    }
+}
+
+/// Everything that can be asked for.
+fn everything() -> &'static (Collect, Keys) {
+    static ALL: OnceLock<(Collect, Keys)> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let list = |text: &str| KeyPattern::parse_list(text).expect("a list of our own");
+        let keys = Keys {
+            check: list("k*,db1=m*"),
+            check_single: list("k,db1=m"),
+            streams: list("s*"),
+            streams_single: list("s"),
+            count: list("c*"),
+        };
+        let collect = Collect {
+            key_groups: vec!["^(.*)$".into()],
+            scripts: vec![Script { path: "s.lua".into(), source: "return {}".into() }],
+            client_list: true,
+            client_port: true,
+            config_metrics: true,
+            modules: true,
+            search_indexes: Some(regex::Regex::new("").expect("an expression of our own")),
+            sentinel_peers: true,
+            system_metrics: true,
+            rdb_file_size: true,
+            role_label: true,
+            ..Collect::default()
+        };
+        (collect, keys)
+    })
+}
+
+/// Two collections of a stranger, one after the other as over a kept connection; the text of the second.
+fn collect(mut stranger: Stranger<'_>) -> String {
+    let (config, keys) = everything();
+    let deadline = Deadline::until(Instant::now() + Duration::from_secs(1));
+    let request = Request { config, keys, ping: true, deadline, nodes: &Alone, clock: || 1.7e9 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime of one thread can be made");
+    let (mut memory, mut buffers) = (Memory::default(), Buffers::default());
+    let mut text = vec![];
+    for _ in 0..2 {
+        let (sender, receiver) = watch::channel(Snapshot::default());
+        let _ = runtime.block_on(run(&mut stranger, &request, &mut memory, &mut buffers, &sender));
+        let snapshot = receiver.borrow().clone();
+        let page = Page::new(snapshot.parts.iter().map(|part| &**part), &[]);
+        text.clear();
+        for format in [Format::OpenMetrics, Format::Protobuf, Format::Text] {
+            text.clear();
+            exposition::write(format, &mut text, &page);
+        }
+    }
+    String::from_utf8(text).expect("what we write is UTF-8")
+}
+
+/// Any bytes as INFO; the text that comes of it.
+pub fn info(data: &[u8]) -> String {
+    collect(Stranger { info: data, rest: Rest::Unknown, patience: 64 })
+}
+
+/// Any text as the answer to every other command.
+pub fn texts(data: &[u8]) -> String {
+    collect(Stranger { info: known(data.len()), rest: Rest::Text(data), patience: 64 })
+}
+
+/// Any values as the answers to every other command.
+pub fn replies(data: &[u8]) -> String {
+    let mut values = vec![];
+    let mut rest = data;
+    let limits = Limits { nesting: 8, ..Limits::default() };
+    while !rest.is_empty() && values.len() < 64 {
+        let (mut replies, mut decoder) = (Replies::default(), Decoder::default());
+        replies.push(rest);
+        if decoder.advance(&mut replies, 1, &limits) != Ok(Progress::Complete) {
+            break;
+        }
+        let (value, others) = rest.split_at(decoder.understood());
+        values.push(value);
+        rest = others;
+    }
+    collect(Stranger { info: known(data.len()), rest: Rest::Values(values, 0), patience: 64 })
+}
+
+/// INFO of the kinds of server that are asked different things.
+fn known(kind: usize) -> &'static [u8] {
+    const KINDS: [&[u8]; 4] = [
+        b"# Server\r\nredis_version:8.2.0\r\nredis_mode:cluster\r\nrun_id:a\r\nrole:master\r\ncluster_enabled:1\r\n",
+        b"# Server\r\nredis_version:7.2.4\r\nvalkey_version:9.1.0\r\nserver_mode:standalone\r\nrole:slave\r\n",
+        b"# Server\r\nredis_version:7.0.15\r\nredis_mode:sentinel\r\nsentinel_masters:1\r\nmaster0:name=m,status=ok\r\n",
+        b"# Server\r\nredis_version:6.0.0\r\nrole:master\r\ndb0:keys=1,expires=0\r\n",
+    ];
+    KINDS[kind % KINDS.len()]
+}
+
+/// What a client says that it accepts.
+pub fn negotiate(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for prefer in [false, true] {
+        let (format, _) = negotiate::format(Some(&text), prefer);
+        assert!(matches!(format, Format::Text | Format::OpenMetrics | Format::Protobuf));
+    }
+    negotiate::encoding(Some(&text));
+}
+
+/// What an operator or a caller writes.
+pub fn words(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(address) = Address::parse(&text) {
+        let shown = address.to_string();
+        let again =
+            Address::parse(&shown).unwrap_or_else(|error| panic!("{text:?} is shown as {shown:?}: {error}"));
+        assert_eq!(again.key_for(None), address.key_for(None), "{text:?} is shown as {shown:?}");
+        assert_eq!(again.to_string(), shown);
+    }
+    if let Ok(pattern) = HostPattern::parse(&text) {
+        pattern.matches(&Address::default().endpoint);
+    }
+    let _ = KeyPattern::parse_list(&text);
+    let _ = parse_password_file(&text);
+}

@@ -1,0 +1,193 @@
+//! Random bytes for everything that reads what a stranger wrote: a little of what `make fuzz` does for long.
+//!
+//! The seeds are fixed, so a failure shows itself again. Half of the inputs are recorded replies with some
+//! bytes changed, cut out or said twice; the other half are made of the words that the formats are made of.
+
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
+
+use crate::page::Page;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Inputs for each target: some seconds in all.
+const ROUNDS: usize = 3000;
+
+/// What the formats are made of.
+const WORDS: &[&str] = &[
+    "\r\n",
+    "\n",
+    "$",
+    "*",
+    "%",
+    "~",
+    ">",
+    "|",
+    "+",
+    "-",
+    ":",
+    "_",
+    "#",
+    ",",
+    "(",
+    "!",
+    "=",
+    "$-1\r\n",
+    "*-1\r\n",
+    "*2\r\n",
+    "$3\r\nabc\r\n",
+    ":1\r\n",
+    "+OK\r\n",
+    "%1\r\n",
+    ">1\r\n",
+    "|1\r\n",
+    "=7\r\ntxt:abc\r\n",
+    "#t\r\n",
+    ",1e3\r\n",
+    "0",
+    "1",
+    "9",
+    "99999999999",
+    "18446744073709551616",
+    "-1",
+    "1e999",
+    "nan",
+    "inf",
+    "0x1p4",
+    "db0:",
+    "db0:keys=1,expires=0,avg_ttl=0",
+    "keys=",
+    "cmdstat_",
+    "calls=1,usec=2,usec_per_call=2.00",
+    "errorstat_ERR:count=",
+    "latency_percentiles_usec_get:p50=",
+    "slave0:ip=",
+    "state=online,offset=1,lag=0",
+    "master0:name=",
+    "status=ok",
+    "address=[::1]:1",
+    "module:name=",
+    "id=1",
+    "addr=127.0.0.1:1",
+    "name=",
+    "age=",
+    "flags=N",
+    " ",
+    "@",
+    "//",
+    "://",
+    "redis",
+    "unix",
+    "rediss",
+    "[",
+    "]",
+    "::1",
+    "/",
+    "?",
+    ";q=0.5",
+    "*/*",
+    "text/plain",
+    "version=0.0.4",
+    "\"",
+    "\\",
+    "{",
+    "}",
+    "\u{e4}",
+    "\0",
+];
+
+/// Recorded replies of real servers.
+fn seeds() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/replies");
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        let read = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut found: Vec<_> = read.flatten().map(|entry| entry.path()).collect();
+        found.sort();
+        found
+    };
+    let servers = entries(&folder).into_iter().filter(|path| path.is_dir());
+    let files: Vec<PathBuf> = servers.flat_map(|server| entries(&server)).collect();
+    assert!(files.len() > 50, "recorded replies are missing in {}", folder.display());
+    let read = |path: &PathBuf| fs::read(path).expect("a file of the project");
+    files.iter().map(read).filter(|bytes| bytes.len() < 20_000).collect()
+}
+
+/// One input.
+fn input(random: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    if random.bool() {
+        let words = (0..random.usize(..30)).map(|_| WORDS[random.usize(..WORDS.len())]);
+        return words.collect::<String>().into_bytes();
+    }
+    let mut bytes = seeds[random.usize(..seeds.len())].clone();
+    for _ in 0..random.usize(..8) {
+        let at = random.usize(..bytes.len());
+        let end = (at + random.usize(..40)).min(bytes.len());
+        match random.u8(..5) {
+            0 => bytes[at] = random.u8(..),
+            1 => drop(bytes.drain(at..end)),
+            2 => drop(bytes.splice(at..at, WORDS[random.usize(..WORDS.len())].bytes())),
+            3 => bytes.truncate(at.max(1)),
+            _ => {
+                let twice = bytes[at..end].to_vec();
+                drop(bytes.splice(at..at, twice));
+            }
+        }
+        if bytes.is_empty() {
+            bytes.push(b'$');
+        }
+    }
+    bytes
+}
+
+/// Feeds a target and names the seed of an input that breaks it.
+fn feed(rounds: usize, mut run: impl FnMut(&[u8])) {
+    let seeds = seeds();
+    for seed in 0..rounds as u64 {
+        let bytes = input(&mut fastrand::Rng::with_seed(seed), &seeds);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bytes)));
+        assert!(outcome.is_ok(), "seed {seed}: {}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn resp_in_pieces_is_resp_at_once() {
+    feed(ROUNDS, fuzz::resp);
+}
+
+#[test]
+fn any_info_makes_a_page() {
+    feed(ROUNDS / 3, |bytes| drop(Page::parse(&fuzz::info(bytes))));
+}
+
+#[test]
+fn any_text_as_an_answer_makes_a_page() {
+    feed(ROUNDS / 3, |bytes| drop(Page::parse(&fuzz::texts(bytes))));
+}
+
+#[test]
+fn any_replies_make_a_page() {
+    feed(ROUNDS / 3, |bytes| drop(Page::parse(&fuzz::replies(bytes))));
+}
+
+#[test]
+fn what_people_write_is_read_or_refused() {
+    feed(ROUNDS, fuzz::negotiate);
+    feed(ROUNDS, fuzz::words);
+}
+
+#[test]
+fn every_target_has_its_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+    let mut files: Vec<String> = fs::read_dir(folder)
+        .expect("the folder of the targets")
+        .flatten()
+        .map(|entry| entry.path().file_stem().expect("a file").to_string_lossy().into_owned())
+        .collect();
+    let mut names: Vec<&str> = fuzz::TARGETS.iter().map(|(name, _)| *name).collect();
+    files.sort();
+    names.sort_unstable();
+    assert_eq!(files, names);
+    for (name, _) in fuzz::TARGETS {
+        fuzz::check(name, b"");
+    }
+}
