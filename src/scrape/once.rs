@@ -107,6 +107,7 @@ impl Scraper {
             });
         }
         snapshot.duration.get_or_insert_with(|| begin.elapsed());
+        snapshot.role = target.role(Some(snapshot.role.as_str()).filter(|_| snapshot.up));
         Outcome { snapshot, totals: target.totals() }
     }
 

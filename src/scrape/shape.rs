@@ -55,20 +55,22 @@ static COLLECTOR: Desc = Desc::gauge(
 .labels(&["collector"]);
 
 impl Outcome {
-    /// Records what this collection says of itself. `own`: the families that are ours, too.
-    pub fn record(&self, own: bool, out: &mut Builder) {
+    /// Records what this collection says of itself. `role_label`: with the role of the server, as redis_exporter
+    /// has it, on what says how the server is, and not on what is about the exporter. `own`: the families
+    /// that are ours, too.
+    pub fn record(&self, role_label: bool, own: bool, out: &mut Builder) {
         let snapshot = &self.snapshot;
-        out.push(&UP, f64::from(u8::from(snapshot.up)));
-        let error = out.family(&ERROR);
-        match &snapshot.error {
-            Some((kind, _)) => out.sample(error, &[kind.as_str()], 1.0),
-            None => out.sample(error, &[""], 0.0),
-        }
+        let role = [("instance_role", snapshot.role.as_str())];
+        let role = if role_label { &role[..] } else { &[] };
+        let (up, error, duration) = (out.family(&UP), out.family(&ERROR), out.family(&LAST_DURATION));
+        out.sample_with(up, role, f64::from(u8::from(snapshot.up)));
+        let (kind, value) = snapshot.error.as_ref().map_or(("", 0.0), |(kind, _)| (kind.as_str(), 1.0));
+        out.sample_with(error, &[&[("err", kind)], role].concat(), value);
+        out.sample_with(duration, role, snapshot.duration.unwrap_or_default().as_secs_f64());
         out.push(&CONNECT, snapshot.connect.unwrap_or_default().as_secs_f64());
         if let Some(ping) = snapshot.ping {
             out.push(&PING, ping.as_secs_f64());
         }
-        out.push(&LAST_DURATION, snapshot.duration.unwrap_or_default().as_secs_f64());
         self.totals.record(out);
         if own {
             let family = out.family(&COLLECTOR);

@@ -92,6 +92,8 @@ struct State {
     /// What went wrong in the last collection.
     failing: Option<Kind>,
     totals: Totals,
+    /// The role that INFO said last.
+    role: String,
     /// Collections that somebody may join, by what they are asked for.
     under_way: Vec<(Keys, Weak<watch::Sender<Snapshot>>)>,
     used: Instant,
@@ -104,6 +106,7 @@ impl Default for Target {
             memory: Memory::default(),
             failing: None,
             totals: Totals::default(),
+            role: String::new(),
             under_way: vec![],
             used: Instant::now(),
         };
@@ -178,6 +181,16 @@ impl Target {
             None if before.is_some() => info!(target = %address, "collection is well again"),
             None => {}
         }
+    }
+
+    /// The role of a server that said one now, and of one that did not the role that it had: while it is down
+    /// its series go on.
+    pub fn role(&self, said: Option<&str>) -> String {
+        let mut state = lock(&self.state);
+        if let Some(said) = said {
+            said.clone_into(&mut state.role);
+        }
+        state.role.clone()
     }
 
     /// All collections so far.

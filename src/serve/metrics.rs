@@ -25,7 +25,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let (outcome, ourselves) = tokio::join!(collected, ourselves(&state, &config));
     let mut out = Builder::with_namespace(&config.collect.namespace);
     match &outcome {
-        Some(outcome) => outcome.record(!config.serve.redis_only, &mut out),
+        Some(outcome) => outcome.record(config.collect.role_label, !config.serve.redis_only, &mut out),
         None => Totals::default().record(&mut out),
     }
     let own = out.finish();

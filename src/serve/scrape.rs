@@ -51,7 +51,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         hint(&job.place.address);
     }
     let mut out = Builder::with_namespace(&config.collect.namespace);
-    outcome.record(!config.serve.redis_only, &mut out);
+    outcome.record(config.collect.role_label, !config.serve.redis_only, &mut out);
     metrics::record_bad_requests(0, &mut out);
     if !config.serve.redis_only {
         metrics::record_build(&mut out);
