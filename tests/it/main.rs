@@ -9,12 +9,16 @@
 //! - `time`: deadlines
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
+//! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
+//! - [`acl`]: the users that `docs/compatibility.md` tells operators to make
 //! - [`many`]: many targets and many callers at once
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
 
 mod page;
 
+mod acl;
+mod behaviours;
 mod credentials;
 mod differential;
 mod hostile;
