@@ -488,6 +488,18 @@ mod tests {
     }
 
     #[test]
+    fn keydb_tells_of_its_storage() {
+        check(
+            "storage_provider_read_hits:7\nstorage_provider_read_misses:2\ncached_keys:3",
+            &[
+                "redis_cached_keys_total 3",
+                "redis_storage_provider_read_hits 7",
+                "redis_storage_provider_read_misses 2",
+            ],
+        );
+    }
+
+    #[test]
     fn rows_stand_in_the_order_of_their_names_and_no_field_has_two() {
         assert!(FIELDS.is_sorted_by(|a, b| a.desc.name < b.desc.name));
         assert_eq!(TABLE.by_key.len(), FIELDS.len());

@@ -211,6 +211,27 @@ fn every_flag_reaches_its_field() {
 }
 
 #[test]
+fn levels_and_formats_of_the_log_are_words_in_either_case() {
+    fn check(args: &[&str], env: Vars, expected: &str) {
+        let telemetry = config(args, env).telemetry;
+        assert_eq!(format!("{:?} {:?}", telemetry.level, telemetry.format), expected, "{args:?} {env:?}");
+    }
+    check(&[], &[], "Info Logfmt");
+    for (word, level) in
+        [("debug", "Debug"), ("info", "Info"), ("warn", "Warn"), ("warning", "Warn"), ("error", "Error")]
+    {
+        for word in [word.to_owned(), word.to_uppercase()] {
+            check(&[&format!("--log-level={word}")], &[], &format!("{level} Logfmt"));
+            check(&[&format!("--log-level={word}"), "--debug"], &[], "Debug Logfmt");
+            check(&[], &[("REDIS_EXPORTER_LOG_LEVEL", &word)], &format!("{level} Logfmt"));
+        }
+    }
+    check(&["--log-level="], &[("REDIS_EXPORTER_LOG_LEVEL", "error")], "Info Logfmt");
+    check(&["--log-format=json"], &[], "Info Json");
+    check(&["--log-format=txt"], &[("REDIS_EXPORTER_LOG_FORMAT", "JSON")], "Info Logfmt");
+}
+
+#[test]
 fn secrets_reach_their_fields() {
     let password = config(&["--redis.password=pw"], &[]).connect.password;
     assert_eq!(password, Secret::new("pw"));
