@@ -183,6 +183,37 @@ fn exposition_is_pure() {
 }
 
 #[test]
+fn every_dependency_has_its_line_of_reason() {
+    let page = fs::read_to_string(root().join("docs/dependencies.md")).expect("docs/dependencies.md");
+    let explained: BTreeSet<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| line.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2))
+        .collect();
+    let mut used = BTreeSet::new();
+    for manifest in
+        ["Cargo.toml", "crates/exposition/Cargo.toml", "tests/support/Cargo.toml", "fuzz/Cargo.toml"]
+    {
+        let text = fs::read_to_string(root().join(manifest)).expect("a manifest");
+        let mut inside = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                inside = line.contains("dependencies]");
+            } else if inside && let Some((name, _)) = line.split_once([' ', '.', '=']) {
+                used.insert(name.to_owned());
+            }
+        }
+    }
+    used.remove("redvigil");
+    let faults = used.iter().filter(|name| !explained.contains(name.as_str()));
+    let mut faults: BTreeSet<_> =
+        faults.map(|name| format!("docs/dependencies.md: no line for {name}")).collect();
+    let idle = explained.iter().filter(|name| !used.contains(**name));
+    faults.extend(idle.map(|name| format!("docs/dependencies.md: {name} is not used")));
+    check(faults);
+}
+
+#[test]
 fn the_reader_of_imports_understands_groups() {
     assert_eq!(named("use crate::{config::Address, connect::{A, B}, net};"), ["config", "connect", "net"]);
     assert_eq!(named("let x = crate::scrape::y; // crate::serve"), ["scrape"]);

@@ -29,6 +29,7 @@ pub mod rdb;
 #[cfg(test)]
 mod recorded;
 pub mod refusals;
+mod round;
 pub mod run;
 pub mod scripts;
 pub mod search;

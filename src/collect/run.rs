@@ -4,16 +4,16 @@
 //! nearly all; the second asks what depends on INFO. What a server refused for good is remembered in
 //! [`Memory`] and not asked again while its run_id stays.
 
+use super::round::{Round, blame, readers, settle};
 use super::snapshot::{Progress, Snapshot};
-use super::{ALL, Answers, Asks, Collector, Context, Failure, How, Info, Memory, Nodes, Slot, When, Work};
+use super::{ALL, Collector, Context, Failure, How, Info, Memory, Nodes, When, Work};
 use crate::config::collect::{Collect, Keys};
-use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Reply, Server};
+use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Server};
 use exposition::{Builder, Families};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use tracing::{debug, warn};
 
 /// What one collection needs to know.
 pub struct Request<'a> {
@@ -80,14 +80,14 @@ pub async fn run(
         snapshot.send_modify(|s| s.ping = Some(took));
     }
 
+    // The first round: everything that needs no knowledge of the server, or only what it said before.
     let known = server.server().cloned().or_else(|| memory.server.clone());
     let context = request.context(known.as_ref(), None, memory);
     let at_once = readers(&context, When::Now);
     let later = readers(&context, When::AfterInfo);
     snapshot.send_modify(|s| at_once.iter().chain(&later).for_each(|c| s.set(c.name, Progress::Pending)));
-
     let mut round = Round::ask(at_once, &context, batch);
-    let mut broken = server.ask(batch, first, request.deadline).await.err();
+    let broken = server.ask(batch, first, request.deadline).await.err();
     // What was answered before the conversation broke is good, and INFO comes first.
     if first.is_empty()
         && let Some(error) = broken
@@ -100,6 +100,8 @@ pub async fn run(
         batch.push(&["INFO"]);
         server.ask(batch, &mut plain, request.deadline).await?;
     }
+
+    // INFO, which says what is in front of us, whatever HELLO or an earlier collection said.
     let text = match info_text(if plain.is_empty() { first } else { &plain }) {
         Ok(text) => text,
         Err(failure) => {
@@ -111,80 +113,119 @@ pub async fn run(
     if learn(memory, &info) {
         round.forget_remembered();
     }
-    let role = info.get("role").unwrap_or_default();
     let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
-    let mut refused = vec![];
-
-    // INFO has the last word on what the server is: HELLO may have been answered by something before it.
     round.asked.retain(|(collector, _)| (collector.when)(&context) == When::Now);
-    let mut out = builder(&context, role);
+    let mut visit = Visit { server, request, context, snapshot, broken, refused: vec![] };
+    let mut out = visit.builder();
     out.reserve_like(last);
-    let part = round.read(out, first, broken.as_ref(), &context, snapshot, &mut refused);
-    *last = part.clone();
+    *last = visit.read(&round, out, first);
     snapshot.send_modify(|s| {
         s.up = true;
-        s.role = role.to_owned();
-        s.parts.push(part);
+        s.role = visit.role().to_owned();
     });
 
-    let mut still = readers(&context, When::Now);
-    still.retain(|c| round.asked.iter().all(|(asked, _)| asked.name != c.name));
-    snapshot.send_modify(|s| {
-        s.collectors.retain(|(_, progress)| *progress != Progress::Pending);
-        still.iter().for_each(|c| s.set(c.name, Progress::Pending));
-    });
-    if !still.is_empty() {
-        let round = Round::ask(still, &context, batch);
-        second.clear();
-        if broken.is_none() {
-            broken = server.ask(batch, second, request.deadline).await.err();
-        }
-        let out = builder(&context, role);
-        let part = round.read(out, second, broken.as_ref(), &context, snapshot, &mut refused);
-        snapshot.send_modify(|s| s.parts.push(part));
-    }
-
-    let workers: Vec<_> = ALL
-        .iter()
-        .filter_map(|collector| match collector.how {
-            How::Work(run) if (collector.when)(&context) != When::Never => Some((collector, run)),
-            _ => None,
-        })
-        .collect();
-    // All at once: whoever finds no time any more is seen to be missing.
-    snapshot.send_modify(|s| workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Pending)));
-    let mut talk = Work {
-        server,
-        context,
-        deadline: request.deadline,
-        nodes: request.nodes,
-        replies: work,
-        refused: memory.refused.clone(),
-        masters: None,
-    };
-    for (collector, run) in workers {
-        if let Some(error) = &broken {
-            snapshot.send_modify(|s| s.set(collector.name, Progress::Failed(error.kind())));
-            continue;
-        }
-        let mut out = builder(&context, role);
-        let outcome = run(&mut talk, &mut out).await;
-        let part = Arc::new(out.finish());
-        snapshot.send_modify(|s| s.parts.push(part));
-        if let Err(Failure::Refused { what, kind, .. }) = &outcome
-            && kind.is_lasting()
-        {
-            refused.push((what, *kind));
-        }
-        settle(collector, outcome, snapshot);
-    }
-    refused.extend(talk.refused);
-    memory.refused.extend(refused);
-    if let Some(error) = broken {
-        blame(&error, snapshot);
-    }
+    visit.second_round(&round, batch, second).await;
+    let learned = visit.work(work).await;
+    memory.refused.extend(learned);
     Ok(())
+}
+
+/// A collection after INFO was read.
+struct Visit<'a> {
+    server: &'a mut dyn Converse,
+    request: &'a Request<'a>,
+    context: Context<'a>,
+    snapshot: &'a watch::Sender<Snapshot>,
+    /// What broke the conversation: nothing is asked any more.
+    broken: Option<Error>,
+    /// What the server refused for good.
+    refused: Vec<(&'static str, Kind)>,
+}
+
+impl Visit<'_> {
+    fn role(&self) -> &str {
+        self.context.info.and_then(|info| info.get("role")).unwrap_or_default()
+    }
+
+    fn builder(&self) -> Builder {
+        let mut out = Builder::with_namespace(&self.context.config.namespace);
+        if self.context.config.role_label {
+            out.constant_label("instance_role", self.role());
+        }
+        out
+    }
+
+    /// Reads the replies of a round, and publishes what was made.
+    fn read(&mut self, round: &Round, out: Builder, replies: &Replies) -> Arc<Families> {
+        let broken = self.broken.as_ref();
+        let part = round.read(out, replies, broken, &self.context, self.snapshot, &mut self.refused);
+        self.snapshot.send_modify(|s| s.parts.push(part.clone()));
+        part
+    }
+
+    /// What depends on INFO, and what an earlier process at this address refused.
+    async fn second_round(&mut self, first: &Round, batch: &mut Batch, replies: &mut Replies) {
+        let mut still = readers(&self.context, When::Now);
+        still.retain(|c| first.asked.iter().all(|(asked, _)| asked.name != c.name));
+        self.snapshot.send_modify(|s| {
+            s.collectors.retain(|(_, progress)| *progress != Progress::Pending);
+            still.iter().for_each(|c| s.set(c.name, Progress::Pending));
+        });
+        if still.is_empty() {
+            return;
+        }
+        let round = Round::ask(still, &self.context, batch);
+        replies.clear();
+        if self.broken.is_none() {
+            self.broken = self.server.ask(batch, replies, self.request.deadline).await.err();
+        }
+        let out = self.builder();
+        self.read(&round, out, replies);
+    }
+
+    /// Keys, streams, scripts, search: one after the other. Returns what the server refused for good in the
+    /// whole collection.
+    async fn work(mut self, replies: &mut Replies) -> Vec<(&'static str, Kind)> {
+        let is_wanted = |c: &Collector| (c.when)(&self.context) != When::Never;
+        let workers = ALL.iter().filter_map(|collector| match collector.how {
+            How::Work(run) if is_wanted(collector) => Some((*collector, run)),
+            _ => None,
+        });
+        let workers: Vec<_> = workers.collect();
+        // All at once: whoever finds no time any more is seen to be missing.
+        self.snapshot.send_modify(|s| workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Pending)));
+        if let Some(error) = &self.broken {
+            self.snapshot.send_modify(|s| {
+                workers.iter().for_each(|(c, _)| s.set(c.name, Progress::Failed(error.kind())));
+            });
+            blame(error, self.snapshot);
+            return self.refused;
+        }
+        let builders: Vec<_> = workers.iter().map(|_| self.builder()).collect();
+        let mut talk = Work {
+            server: self.server,
+            context: self.context,
+            deadline: self.request.deadline,
+            nodes: self.request.nodes,
+            replies,
+            refused: self.context.memory.refused.clone(),
+            masters: None,
+        };
+        for ((collector, run), mut out) in workers.into_iter().zip(builders) {
+            let outcome = run(&mut talk, &mut out).await;
+            let part = Arc::new(out.finish());
+            self.snapshot.send_modify(|s| s.parts.push(part));
+            if let Err(Failure::Refused { what, kind, .. }) = &outcome
+                && kind.is_lasting()
+            {
+                self.refused.push((what, *kind));
+            }
+            settle(collector, outcome, self.snapshot);
+        }
+        self.refused.extend(talk.refused);
+        self.refused
+    }
 }
 
 async fn ping(
@@ -203,12 +244,6 @@ async fn ping(
 /// What the clock of this machine says, in seconds since 1970.
 pub fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// The collectors that read replies and answer `when` like this.
-fn readers(context: &Context<'_>, when: When) -> Vec<&'static Collector> {
-    let reads = |c: &&&Collector| matches!(c.how, How::Read { .. }) && (c.when)(context) == when;
-    ALL.iter().filter(reads).copied().collect()
 }
 
 /// What INFO may be at most. It is some kilobytes, and with ten thousand databases less than one megabyte; who
@@ -245,105 +280,4 @@ fn learn(memory: &mut Memory, info: &Info<'_>) -> bool {
     }
     memory.server = Some(info.server());
     is_another
-}
-
-fn builder(context: &Context<'_>, role: &str) -> Builder {
-    let mut out = Builder::with_namespace(&context.config.namespace);
-    if context.config.role_label {
-        out.constant_label("instance_role", role);
-    }
-    out
-}
-
-/// One pipelined round: who asked what.
-struct Round {
-    asked: Vec<(&'static Collector, Vec<Slot>)>,
-}
-
-impl Round {
-    fn ask(collectors: Vec<&'static Collector>, context: &Context<'_>, batch: &mut Batch) -> Self {
-        batch.clear();
-        let mut asked = vec![];
-        for collector in collectors {
-            let How::Read { ask, .. } = collector.how else { continue };
-            let mut asks = Asks { batch, memory: context.memory, slots: vec![] };
-            ask(context, &mut asks);
-            asked.push((collector, asks.slots));
-        }
-        Self { asked }
-    }
-
-    /// Drops the collectors that did not send everything because of what is remembered.
-    fn forget_remembered(&mut self) {
-        self.asked.retain(|(_, slots)| slots.iter().all(|slot| slot.sent.is_ok()));
-    }
-
-    /// Reads what was answered; who lacks an answer because the conversation is `broken` made nothing.
-    fn read(
-        &self,
-        mut out: Builder,
-        replies: &Replies,
-        broken: Option<&Error>,
-        context: &Context<'_>,
-        snapshot: &watch::Sender<Snapshot>,
-        refused: &mut Vec<(&'static str, Kind)>,
-    ) -> Arc<Families> {
-        for (collector, slots) in &self.asked {
-            let How::Read { read, .. } = collector.how else { continue };
-            let lacks_answer = |slot: &Slot| slot.sent.is_ok_and(|at| at >= replies.len());
-            if let Some(error) = broken
-                && slots.iter().any(lacks_answer)
-            {
-                snapshot.send_modify(|s| s.set(collector.name, Progress::Failed(error.kind())));
-                continue;
-            }
-            let mark = out.mark();
-            let outcome = read(context, &Answers { replies, slots }, &mut out);
-            if outcome.is_err() {
-                out.rollback(mark);
-            }
-            // Whether or not the collector could do without.
-            refused.extend(slots.iter().filter_map(|slot| slot.refused_for_good(replies)));
-            settle(collector, outcome, snapshot);
-        }
-        Arc::new(out.finish())
-    }
-}
-
-impl Slot {
-    /// What the server refused here for good.
-    fn refused_for_good(&self, replies: &Replies) -> Option<(&'static str, Kind)> {
-        let refusal = replies.get(*self.sent.as_ref().ok()?).and_then(Reply::error)?;
-        Some((self.what, refusal.kind())).filter(|(_, kind)| kind.is_lasting())
-    }
-}
-
-/// Notes how a collector went.
-fn settle(collector: &Collector, outcome: Result<(), Failure>, snapshot: &watch::Sender<Snapshot>) {
-    let progress = match outcome {
-        Ok(()) => Progress::Done,
-        Err(failure) => {
-            let kind = failure.kind();
-            match failure {
-                Failure::Refused { .. } if kind.is_lasting() => {
-                    warn!(collector = collector.name, error = %failure, "not asked again until the server restarts");
-                }
-                failure => {
-                    debug!(collector = collector.name, error = %failure, "collector failed");
-                    if let Failure::Broken(error) = &failure {
-                        blame(error, snapshot);
-                    }
-                }
-            }
-            Progress::Failed(kind)
-        }
-    };
-    snapshot.send_modify(|s| s.set(collector.name, progress));
-}
-
-/// Names the first thing that broke the conversation as what went wrong in this collection.
-fn blame(error: &Error, snapshot: &watch::Sender<Snapshot>) {
-    snapshot.send_modify(|s| {
-        s.error.get_or_insert_with(|| (error.kind(), error.chain()));
-    });
 }

@@ -6,13 +6,18 @@ use crate::config::Address;
 use crate::config::address::Endpoint;
 use crate::config::connect::Tls;
 use crate::net::tls;
+use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+
+/// How long a connection may be idle before the system asks whether the other side still lives.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Anything that bytes go through.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -60,6 +65,9 @@ async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<Tc
             Ok(Ok(stream)) => {
                 // A batch is one write; without this the tail of a large one waits for an ACK.
                 let _ = stream.set_nodelay(true);
+                // The connection is kept between collections: a firewall may forget it, a host may vanish.
+                let probes = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
                 return Ok(stream);
             }
             Ok(Err(source)) => last = Error::Connect { address: name.to_owned(), source },
