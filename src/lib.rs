@@ -3,23 +3,23 @@
 //! The rooms in reading order: data flows down this list, imports point up it.
 //! `tests/architecture.rs` keeps that true.
 
-/// What the operator may say: pure data, defaults, validation.
+// What the operator may say: pure data, defaults, validation.
 pub mod config;
-/// What we say of ourselves: logs, counters, the process.
+// What we say of ourselves: logs, counters, the process.
 pub mod telemetry;
-/// Sockets to all that is not Redis, and TLS for everything.
+// Sockets to all that is not Redis, and TLS for everything.
 pub mod net;
-/// One live conversation with one Redis or Valkey.
+// One live conversation with one Redis or Valkey.
 pub mod connect;
-/// Which services, members and targets exist.
+// Which services, members and targets exist.
 pub mod discover;
-/// Replies into metric families, one file a command family.
+// Replies into metric families, one file a command family.
 pub mod collect;
-/// When, how many at once, and the latest result.
+// When, how many at once, and the latest result.
 pub mod scrape;
-/// Our own HTTP side: metrics, scrape, health.
+// Our own HTTP side: metrics, scrape, health.
 pub mod serve;
-/// Puts it together: starts in the order of the data, stops in the opposite order.
+// Puts it together: starts in the order of the data, stops in the opposite order.
 pub mod daemon;
-/// The command line: exit codes, help, completions.
+// The command line: exit codes, help, completions.
 pub mod cli;

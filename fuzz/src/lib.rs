@@ -17,6 +17,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Every target by its name.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
@@ -188,7 +189,7 @@ fn everything() -> &'static (Collect, Keys) {
 /// Two collections of a stranger, one after the other as over a kept connection; the text of the second.
 fn collect(mut stranger: Stranger<'_>) -> String {
     let (config, keys) = everything();
-    let deadline = Deadline::new(None, Duration::from_secs(1));
+    let deadline = Deadline::until(Instant::now() + Duration::from_secs(1));
     let request = Request { config, keys, ping: true, deadline, nodes: &Alone, clock: || 1.7e9 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime of one thread can be made");

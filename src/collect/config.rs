@@ -6,12 +6,12 @@
 //! <https://redis.io/docs/latest/commands/config-get/>
 //!
 //! What a newcomer would get wrong: the number of databases is known from here alone, so the zeros of empty
-//! databases are made here. Where CONFIG is refused the number is unknown and there are none.
+//! databases are made here, by [`keyspace`]. Where nobody can learn it, that file makes them by itself.
 
-use super::{Answers, Asks, Collector, Context, Failure, How, Info, When};
+use super::info::keyspace;
+use super::{Answers, Asks, Collector, Context, Failure, How, When};
 use crate::connect::{Kind, Mode, Version};
 use exposition::{Builder, Desc, FamilyId};
-use std::collections::HashSet;
 
 /// See the head of this file.
 pub static COLLECTOR: Collector = Collector { name: "config", descs, when, how: How::Read { ask, read } };
@@ -55,32 +55,23 @@ const GET: &str = "CONFIG GET";
 /// Several were. A name of its own, so that a server which takes only one is then asked one by one.
 const GET_MANY: &str = "CONFIG GET (several)";
 
-/// What a Sentinel is taken to have, as users of redis_exporter see it: it answers no CONFIG.
-const DATABASES_OF_SENTINEL: u32 = 16;
-/// No server may make us write more zeros than that.
-const MOST_DATABASES: u32 = 10_000;
-
 fn descs() -> Vec<&'static Desc> {
     let numbers = NUMBERS.iter().map(|(_, desc)| desc);
     numbers.chain([&BUFFER_LIMIT, &BUFFER_SECONDS, &KEY_VALUE, &VALUE]).collect()
 }
 
 fn when(context: &Context<'_>) -> When {
-    let Some(server) = context.server else { return When::AfterInfo };
-    let wanted = match server.mode {
-        Mode::Sentinel => context.config.empty_databases,
-        _ => context.config.config_command.is_some(),
-    };
-    if wanted { When::Now } else { When::Never }
+    match context.server {
+        None => When::AfterInfo,
+        Some(_) if context.is_sentinel() || context.config.config_command.is_none() => When::Never,
+        Some(_) => When::Now,
+    }
 }
 
 fn ask(context: &Context<'_>, asks: &mut Asks<'_>) {
     let (Some(server), Some(command)) = (context.server, context.config.config_command.as_deref()) else {
         return;
     };
-    if server.mode == Mode::Sentinel {
-        return;
-    }
     if context.config.config_metrics {
         asks.push(GET, &[command, "GET", "*"]);
         return;
@@ -118,10 +109,12 @@ fn read(context: &Context<'_>, answers: &Answers<'_>, out: &mut Builder) -> Resu
             }
         }
     }
-    if let (Some(info), Some(databases)) = (context.info, count(context, databases))
+    // A node of a Cluster has one database, and is not asked.
+    let databases = databases.or(context.server.filter(|s| s.mode == Mode::Cluster).map(|_| 1));
+    if let (Some(info), Some(databases)) = (context.info, databases)
         && context.config.empty_databases
     {
-        empty_databases(info, databases.min(MOST_DATABASES), out);
+        keyspace::empty_databases(info, databases, out);
     }
     Ok(())
 }
@@ -157,30 +150,6 @@ fn buffer_limits(value: &str, out: &mut Builder) {
     }
 }
 
-/// How many databases there are, where that is known.
-fn count(context: &Context<'_>, setting: Option<u32>) -> Option<u32> {
-    match context.server?.mode {
-        Mode::Sentinel => Some(DATABASES_OF_SENTINEL),
-        Mode::Cluster => Some(1),
-        Mode::Standalone => setting,
-    }
-}
-
-/// Zeros for the databases that INFO does not mention because they are empty.
-fn empty_databases(info: &Info<'_>, databases: u32, out: &mut Builder) {
-    static KEYS: Desc = Desc::gauge("redis_db_keys", "Keys in the database.").labels(&["db"]);
-    static EXPIRING: Desc =
-        Desc::gauge("redis_db_keys_expiring", "Keys with a time to live in the database.").labels(&["db"]);
-    let used: HashSet<&str> = info.lines().iter().map(|line| line.field).collect();
-    let (keys, expiring) = (out.family(&KEYS), out.family(&EXPIRING));
-    for db in (0..databases).map(|number| format!("db{number}")) {
-        if !used.contains(db.as_str()) {
-            out.sample(keys, &[&db], 0.0);
-            out.sample(expiring, &[&db], 0.0);
-        }
-    }
-}
-
 /// Whether the value of a setting must not be shown: `requirepass`, `masterauth`, `primaryauth`,
 /// `tls-key-file-pass`, `sentinel-pass`, and whatever modules and forks name like that.
 pub(super) fn holds_secret(key: &str) -> bool {
@@ -199,7 +168,6 @@ mod tests {
     const REDIS_7: &str = "redis_version:7.0.15\r\nredis_mode:standalone\r\n";
     const VALKEY: &str = "redis_version:7.2.4\r\nserver_mode:standalone\r\nvalkey_version:9.1.2\r\n";
     const CLUSTER: &str = "redis_version:7.0.15\r\nredis_mode:cluster\r\n";
-    const SENTINEL: &str = "redis_version:7.0.15\r\nredis_mode:sentinel\r\n";
     const SEVERAL: &str =
         "CONFIG GET io-threads maxclients maxmemory repl-backlog-size client-output-buffer-limit databases";
     const ALL_OF_VALKEY: &str =
@@ -279,7 +247,7 @@ mod tests {
         };
         assert_eq!(zeros("many"), 0);
         assert_eq!(zeros("16"), 2 * 16);
-        assert_eq!(zeros("4294967295"), 2 * MOST_DATABASES as usize);
+        assert_eq!(zeros("4294967295"), 2 * keyspace::MOST_DATABASES as usize);
     }
 
     #[test]
@@ -296,15 +264,6 @@ mod tests {
         let expected =
             ["redis_config_maxmemory 1", "redis_db_keys{db=db0} 0", "redis_db_keys_expiring{db=db0} 0"];
         check(server, &expected);
-    }
-
-    #[test]
-    fn a_sentinel_is_not_asked_and_gets_the_zeros_of_16_databases() {
-        let mut server = Recorded::new(SENTINEL);
-        let lines = server.collect(&COLLECTOR).unwrap();
-        assert_eq!((lines.len(), lines[0].as_str()), (32, "redis_db_keys{db=db0} 0"));
-        assert_eq!(server.asked(), [Vec::<String>::new()]);
-        check(Recorded::new(SENTINEL).with(|c| c.empty_databases = false), &[]);
     }
 
     #[test]

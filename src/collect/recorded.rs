@@ -10,6 +10,7 @@ use crate::connect::{Batch, Converse, Deadline, Kind, Replies, Server};
 use exposition::family::Value;
 use exposition::{Builder, Families};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The moment at which all recorded collections happen.
 pub const NOW: f64 = 1_800_000_000.5;
@@ -70,7 +71,7 @@ impl Recorded {
         if (collector.when)(&context) != When::Now {
             return Ok(vec![]);
         }
-        let deadline = Deadline::new(None, Duration::from_secs(1));
+        let deadline = Deadline::until(Instant::now() + Duration::from_secs(1));
         let mut replies = Replies::default();
         let mut out = Builder::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

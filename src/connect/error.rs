@@ -44,6 +44,8 @@ pub enum Kind {
     Unsupported,
     /// Any other error reply.
     Command,
+    /// A fault of our own.
+    Internal,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             Self::ClusterDown => "clusterdown",
             Self::Unsupported => "unsupported",
             Self::Command => "command",
+            Self::Internal => "internal",
         }
     }
 

@@ -53,45 +53,37 @@ pub trait Converse: Send {
     }
 }
 
-/// Until when we wait: for all together, and for each reply.
+/// Until when we wait: for all together, and for each piece of a reply.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    end: Option<Instant>,
+    end: Instant,
     silence: Duration,
 }
 
 impl Deadline {
-    /// An end, if there is one, and no silence of more than that between two pieces of an answer.
-    pub fn new(end: Option<Instant>, silence: Duration) -> Self {
+    /// Everything must be done by `end`, with no silence of more than that between two pieces of an answer.
+    pub fn new(end: Instant, silence: Duration) -> Self {
         Self { end, silence }
     }
 
     /// Everything must be done by then.
     pub fn until(end: Instant) -> Self {
-        Self { end: Some(end), silence: Duration::MAX }
+        Self { end, silence: end.saturating_duration_since(Instant::now()) }
     }
 
     /// The same, and an end not later than `limit` from now: for dialling, which is one step.
     pub fn at_most(self, limit: Duration) -> Self {
-        let end = Instant::now() + limit;
-        Self { end: Some(self.end.map_or(end, |e| e.min(end))), silence: self.silence }
+        Self { end: self.end.min(Instant::now() + limit), ..self }
     }
 
     /// When the next wait must end.
     pub fn next(self) -> Instant {
-        // A century stands in for `Duration::MAX`, which no clock can add.
-        let silent = Instant::now() + self.silence.min(Duration::from_secs(100 * 365 * 86_400));
-        self.end.map_or(silent, |end| end.min(silent))
+        self.end.min(Instant::now() + self.silence)
     }
 
     /// How long the next wait may be.
     pub fn left(self) -> Duration {
         self.next().saturating_duration_since(Instant::now())
-    }
-
-    /// The end of everything, if there is one.
-    pub fn end(self) -> Option<Instant> {
-        self.end
     }
 }
 

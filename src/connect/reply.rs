@@ -1,7 +1,7 @@
 //! Replies as they are kept in memory: the bytes that came, and a flat list of what stands where.
 //!
 //! What a newcomer would get wrong: there is no tree of owned values. [`Replies`] keeps the bytes as they
-//! came from the socket; each value is a [`Node`] that says where its bytes stand, a container is followed
+//! came from the socket; each value is a `Node` that says where its bytes stand, a container is followed
 //! by its children. A [`Reply`] is a view: copying one costs nothing, and a reply of 6,000 values costs
 //! two vectors, which the next collection uses again.
 

@@ -13,6 +13,7 @@ pub mod tasks;
 
 use crate::config::Config;
 use crate::config::compat::Warning;
+use crate::net::tls;
 use crate::scrape::once;
 use crate::serve::connections::Connections;
 use crate::serve::reload::Wanted;
@@ -114,20 +115,13 @@ impl Daemon {
         let reloader = Reloader { publish, web: web.clone(), metrics: metrics.clone(), wanted };
         tasks.start("reload", reloader.run());
 
-        let (scraper, collections) = once::scraper(config.clone(), metrics.clone());
+        let clients = Arc::<tls::Clients>::default();
+        let (scraper, collections) = once::scraper(config.clone(), clients.clone(), metrics.clone());
         tasks.start("collections", collections.run());
 
         let (ready, is_ready) = watch::channel(true);
-        let state = State {
-            config,
-            scraper,
-            clients: Arc::default(),
-            metrics,
-            ready: is_ready,
-            web,
-            reloads: reloads.clone(),
-            room,
-        };
+        let state =
+            State { config, scraper, clients, metrics, ready: is_ready, web, reloads: reloads.clone(), room };
         tasks.start("sweep", connections.clone().sweep());
         let mut places = vec![];
         for listener in listeners {

@@ -1,8 +1,9 @@
 //! When, how many at once, and what came of it: the room that drives [`crate::connect`] and
 //! [`crate::collect`].
 //!
-//! - [`once`]: one collection of one target on demand, shared by all who ask at the same time
-//! - [`worker`]: the connection that a target keeps, and what is remembered of it
+//! - [`once`]: one collection of one target on demand, shared by all who ask for the same at the same time
+//! - [`target`]: the connection that a target keeps, what is remembered of it, and how many targets there are
+//! - [`worker`]: one collection, from a connection to a snapshot
 //! - [`shape`]: the outcome of a collection as metric families
 //!
 //! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns
@@ -10,6 +11,8 @@
 
 pub mod once;
 pub mod shape;
+pub mod target;
 pub mod worker;
 
 pub use once::{Collections, Scraper, Wanted};
+pub use target::{Job, Place};

@@ -1,30 +1,28 @@
 //! One collection on demand, shared by all who ask for the same at the same time.
 //!
 //! Whoever asks first starts the collection and sets its deadline; whoever comes while it runs gets the
-//! same. Nobody waits longer than its own deadline: then it takes the families that are finished.
+//! same. Nobody waits longer than its own deadline: then it takes the families that are finished. A collection
+//! for which nobody waits any more is given up, so that there are never more than there are requests.
 
-use super::shape::{Outcome, Totals};
-use super::worker::{self, Job, Kept};
+use super::shape::Outcome;
+use super::target::{IDLE, Job, Target, Targets};
+use super::worker::Worker;
 use crate::collect::Snapshot;
 use crate::collect::run::Buffers;
 use crate::config::Config;
 use crate::connect::{Deadline, Kind};
 use crate::net::tls;
 use crate::telemetry::Metrics;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
-use tracing::error;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, error};
 
 /// How long after a collection's deadline its requester still waits: the last words of a collection that
 /// ran out of time say why.
 const LAST_WORDS: Duration = Duration::from_millis(50);
-
-/// A target that nobody asked for in this time loses its connection and what is remembered of it.
-const IDLE: Duration = Duration::from_secs(600);
 
 /// Collections that wait to be started. Full means that the loop is far behind: callers then wait, within
 /// their deadline.
@@ -37,8 +35,8 @@ const SPARE_BUFFERS: usize = 2;
 pub struct Wanted {
     /// Who is asked for what.
     pub job: Job,
-    /// When the caller must have its answer; without one, silence is bounded by the connection time-out.
-    pub end: Option<Instant>,
+    /// When the caller must have its answer. Silence of the server is bounded by the connection time-out.
+    pub end: Instant,
 }
 
 /// The handle through which collections are asked for.
@@ -58,23 +56,9 @@ struct Shared {
     config: watch::Receiver<Arc<Config>>,
     clients: Arc<tls::Clients>,
     metrics: Arc<Metrics>,
-    targets: Mutex<HashMap<Job, Arc<Target>>>,
+    targets: Targets,
     /// For the next collection, of whatever target.
     buffers: Mutex<Vec<Buffers>>,
-}
-
-#[derive(Default)]
-struct Target {
-    state: Mutex<TargetState>,
-    /// Held by the collection under way.
-    kept: tokio::sync::Mutex<Kept>,
-}
-
-#[derive(Default)]
-struct TargetState {
-    under_way: Option<watch::Receiver<Snapshot>>,
-    used: Option<Instant>,
-    totals: Totals,
 }
 
 /// A collection to be started by the loop.
@@ -82,25 +66,19 @@ struct Start {
     job: Job,
     target: Arc<Target>,
     deadline: Deadline,
-    snapshot: watch::Sender<Snapshot>,
+    snapshot: Arc<watch::Sender<Snapshot>>,
 }
 
 /// A scraper for the configuration that runs, and its loop.
-pub fn scraper(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>) -> (Scraper, Collections) {
+pub fn scraper(
+    config: watch::Receiver<Arc<Config>>,
+    clients: Arc<tls::Clients>,
+    metrics: Arc<Metrics>,
+) -> (Scraper, Collections) {
     let (start, starts) = mpsc::channel(WAITING);
-    let shared = Arc::new(Shared {
-        config,
-        clients: Arc::default(),
-        metrics,
-        targets: Mutex::default(),
-        buffers: Mutex::default(),
-    });
+    let shared = Shared { config, clients, metrics, targets: Targets::default(), buffers: Mutex::default() };
+    let shared = Arc::new(shared);
     (Scraper { shared: shared.clone(), start }, Collections { shared, starts })
-}
-
-/// No lock here is held while anything can panic, so a poisoned one holds good data.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Scraper {
@@ -108,46 +86,44 @@ impl Scraper {
     /// shortly after it with what is finished.
     pub async fn collect(&self, wanted: Wanted) -> Outcome {
         let begin = Instant::now();
-        let silence = self.shared.config.borrow().connect.timeout;
-        let deadline = Deadline::new(wanted.end, silence);
-        let target = lock(&self.shared.targets).entry(wanted.job.clone()).or_default().clone();
-        let (mut snapshot, start) = {
-            let mut state = lock(&target.state);
-            state.used = Some(Instant::now());
-            match state.under_way.as_ref().filter(|s| s.has_changed().is_ok() && !s.borrow().is_complete()) {
-                Some(under_way) => (under_way.clone(), None),
-                None => {
-                    let (sender, receiver) = watch::channel(Snapshot::default());
-                    state.under_way = Some(receiver.clone());
-                    let job = wanted.job.clone();
-                    (receiver, Some(Start { job, target: target.clone(), deadline, snapshot: sender }))
+        let Wanted { job, end } = wanted;
+        let target = self.shared.targets.get(&job.place);
+        let attempt = async {
+            let mut ended_early = false;
+            loop {
+                let snapshot = self.attempt(&target, &job, end).await;
+                // Whoever joins in the very moment in which the others leave finds the collection given up.
+                if snapshot.is_complete() || ended_early || Instant::now() >= end {
+                    return snapshot;
                 }
+                ended_early = true;
             }
         };
+        let mut snapshot = attempt.await;
+        if !snapshot.is_complete() && snapshot.error.is_none() {
+            snapshot.error = Some(match Instant::now() < end {
+                true => (Kind::Internal, "the collection ended before its time: see the log".into()),
+                false => (Kind::Timeout, format!("{} did not answer in time", job.place.address)),
+            });
+        }
+        snapshot.duration.get_or_insert_with(|| begin.elapsed());
+        Outcome { snapshot, totals: target.totals() }
+    }
+
+    /// The snapshot of one collection, as far as it came by `end`.
+    async fn attempt(&self, target: &Arc<Target>, job: &Job, end: Instant) -> Snapshot {
+        let mut seat = target.seat(&job.keys);
         let finish = async {
-            if let Some(start) = start {
+            if let Some(snapshot) = seat.to_start.take() {
+                let deadline = Deadline::new(end, self.shared.config.borrow().connect.timeout);
+                let start = Start { job: job.clone(), target: target.clone(), deadline, snapshot };
                 // An error means that the loop has ended: we are stopping, and the sender is gone.
                 let _ = self.start.send(start).await;
             }
-            let _ = snapshot.wait_for(Snapshot::is_complete).await;
+            let _ = seat.snapshot.wait_for(Snapshot::is_complete).await;
         };
-        match wanted.end {
-            None => finish.await,
-            Some(end) => {
-                tokio::select! {
-                    () = finish => {}
-                    () = sleep_until(end + LAST_WORDS) => {}
-                }
-            }
-        }
-        let mut snapshot = snapshot.borrow().clone();
-        if !snapshot.is_complete() && snapshot.error.is_none() {
-            let text = format!("{} did not answer in time", wanted.job.address);
-            snapshot.error = Some((Kind::Timeout, text));
-        }
-        snapshot.duration.get_or_insert_with(|| begin.elapsed());
-        let totals = lock(&target.state).totals;
-        Outcome { snapshot, totals }
+        let _ = timeout_at(end + LAST_WORDS, finish).await;
+        seat.snapshot.borrow().clone()
     }
 }
 
@@ -164,7 +140,7 @@ impl Collections {
                     None => break,
                 },
                 Some(ended) = under_way.join_next() => self.note(ended),
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => self.shared.targets.sweep(),
             }
         }
         while let Some(ended) = under_way.join_next().await {
@@ -178,42 +154,45 @@ impl Collections {
             error!(error = %fault, "a collection panicked: please report this");
         }
     }
-
-    /// Forgets targets that nobody asks for any more.
-    fn sweep(&self) {
-        lock(&self.shared.targets).retain(|_, target| {
-            let state = lock(&target.state);
-            let busy = state.under_way.as_ref().is_some_and(|s| !s.borrow().is_complete());
-            busy || state.used.is_some_and(|used| used.elapsed() < IDLE)
-        });
-    }
 }
 
 async fn collect(shared: Arc<Shared>, start: Start) {
     let Start { job, target, deadline, snapshot } = start;
+    let begin = Instant::now();
     let config = shared.config.borrow().clone();
-    let mut kept = target.kept.lock().await;
-    let mut buffers = lock(&shared.buffers).pop().unwrap_or_default();
-    let took = worker::collect(
-        &job,
-        &mut kept,
-        &mut buffers,
-        (&config.collect, &config.connect),
-        &shared.clients,
-        deadline,
-        &snapshot,
-    )
-    .await;
-    let mut spare = lock(&shared.buffers);
-    if spare.len() < SPARE_BUFFERS {
-        buffers.shrink();
-        spare.push(buffers);
+    let worker = Worker {
+        place: &job.place,
+        connect: &config.connect,
+        collect: &config.collect,
+        clients: &shared.clients,
+    };
+    let mut lent = target.lend();
+    let mut buffers = shared.borrow_buffers();
+    let is_finished = tokio::select! {
+        () = worker.run(&job.keys, &mut lent, &mut buffers, deadline, &snapshot) => true,
+        () = snapshot.closed() => false,
+    };
+    target.take_back(lent);
+    shared.return_buffers(buffers);
+    if !is_finished {
+        debug!(target = %job.place.address, "collection given up: nobody waits for it any more");
+        return;
     }
-    drop(spare);
-    let mut state = lock(&target.state);
     // Before the end is published: who waits for it reads the totals next.
-    state.totals.add(took);
-    snapshot.send_modify(|s| s.duration = Some(took));
-    // Whoever waits has a receiver of its own; nobody else may keep the families alive.
-    state.under_way = None;
+    target.count(&job.place.address, begin.elapsed(), snapshot.borrow().error.as_ref());
+    snapshot.send_modify(|s| s.duration = Some(begin.elapsed()));
+}
+
+impl Shared {
+    fn borrow_buffers(&self) -> Buffers {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn return_buffers(&self, mut buffers: Buffers) {
+        buffers.shrink();
+        let mut spare = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(buffers);
+        }
+    }
 }

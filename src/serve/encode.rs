@@ -24,10 +24,11 @@ const SMALL: usize = 1024;
 /// Pages above this are compressed by the blocking pool: some 3 ms of work.
 const LARGE: usize = 1024 * 1024;
 
-/// gzip: the level whose CPU time is a third of the next one's, for a body a quarter larger.
+/// gzip. Of a page of 127 KB, level 1 makes 22 KB in 0.21 ms, level 2 18 KB in 0.31 ms, level 6, which the
+/// peer uses, 16 KB in 0.92 ms.
 const GZIP_LEVEL: u32 = 1;
 
-/// zstd: the level that costs about as much as gzip's.
+/// zstd. Of the same page, level 1 makes 17 KB in 0.14 ms, level 3 16 KB in 0.18 ms.
 const ZSTD_LEVEL: i32 = 1;
 
 /// What a client can read, from its request.

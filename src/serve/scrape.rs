@@ -13,9 +13,8 @@ use crate::config::collect::Keys;
 use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
 use crate::connect::{Kind, Login};
-use crate::scrape::Wanted;
 use crate::scrape::shape::Outcome;
-use crate::scrape::worker::Job;
+use crate::scrape::{Job, Place, Wanted};
 use crate::telemetry::metrics;
 use exposition::Builder;
 use hyper::{HeaderMap, Request, Response, StatusCode};
@@ -46,10 +45,10 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
             return response::error(StatusCode::FORBIDDEN, reason);
         }
     };
-    let is_stranger = job.login.credentials.is_none();
+    let is_stranger = job.place.login.credentials.is_none();
     let outcome = outcome(&state, request.headers(), job.clone()).await;
     if is_stranger && matches!(outcome.snapshot.error, Some((Kind::Auth, _))) {
-        hint(&job.address);
+        hint(&job.place.address);
     }
     let mut out = Builder::with_namespace(&config.collect.namespace);
     outcome.record(!config.serve.redis_only, &mut out);
@@ -86,7 +85,7 @@ fn wanted(config: &Config, query: &Query) -> Result<Job, Refused> {
     let keys = keys.map_err(|error| Refused::Bad(format!("Invalid parameter: {error}")))?;
     let mut job = job(config, address, Origin::Request, keys);
     if let Some(name) = query.get("tls_server_name").or_else(|| query.get("tls-server-name")) {
-        job.tls.server_name = Some(name.to_owned());
+        job.place.tls.server_name = Some(name.to_owned());
     }
     Ok(job)
 }
@@ -120,7 +119,8 @@ fn hint(target: &Address) {
 /// Who is asked for what.
 pub fn job(config: &Config, address: Address, origin: Origin, keys: Keys) -> Job {
     let login = login(config, &address, origin);
-    Job { address: address.without_credentials(), login, tls: config.connect.tls.clone(), keys }
+    let tls = config.connect.tls.clone();
+    Job { place: Place { address: address.without_credentials(), login, tls }, keys }
 }
 
 /// Who we are to a server.
@@ -136,14 +136,14 @@ pub async fn outcome(state: &State, headers: &HeaderMap, job: Job) -> Outcome {
 }
 
 /// When the answer must leave.
-pub fn end(config: &Config, headers: &HeaderMap) -> Option<Instant> {
+pub fn end(config: &Config, headers: &HeaderMap) -> Instant {
     let header = headers.get("x-prometheus-scrape-timeout-seconds");
     let given = header.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
     let timeout = given.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
     let time = timeout
         .filter(|timeout| !timeout.is_zero())
         .map_or(LONGEST, |timeout| (timeout - config.scrape.timeout_offset.min(timeout / 4)).min(LONGEST));
-    Instant::now().checked_add(time)
+    Instant::now() + time
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
         let mut config = Config::default();
         config.scrape.allow = HostPattern::parse_list(allow).expect("patterns");
         config.scrape.target = Some(Address::parse("unix:///own.sock").expect("an address"));
-        let job = wanted(&config, &Query::parse(Some(query))).map(|job| job.address.to_string());
+        let job = wanted(&config, &Query::parse(Some(query))).map(|job| job.place.address.to_string());
         match (job, expected) {
             (Err(Refused::Bad(reason)), Err(Refused::Bad(start))) => {
                 assert!(reason.starts_with(&start), "{reason}")
@@ -209,7 +209,7 @@ mod tests {
             let mut config = Config::default();
             config.connect.tls.server_name = Some("flag".into());
             let job = wanted(&config, &Query::parse(Some(query))).expect(query);
-            assert_eq!(job.tls.server_name.as_deref(), Some(expected), "{query}");
+            assert_eq!(job.place.tls.server_name.as_deref(), Some(expected), "{query}");
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             let value = HeaderValue::from_str(header).expect("a value");
             headers.insert("x-prometheus-scrape-timeout-seconds", value);
-            let end = end(&Config::default(), &headers).expect("an end");
+            let end = end(&Config::default(), &headers);
             assert_eq!(end - Instant::now(), Duration::from_millis(expected_ms), "{header}");
         };
         check("10", 9_500);

@@ -6,7 +6,7 @@
 //! - [`servers`]: every server, every way to reach one, and the connection that is kept
 //! - [`refusals`]: servers that say no, in whole or in part
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
-//! - [`time`]: deadlines
+//! - `time`: deadlines
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`many`]: many targets and many callers at once

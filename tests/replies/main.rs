@@ -11,17 +11,18 @@
 mod machine;
 mod printed;
 
-use exposition::{merge::Page, text};
+use exposition::{Builder, family::is_name, merge::Page, text};
 use machine::{Form, Machine};
 use redvigil::collect::run::{Buffers, Request, run};
 use redvigil::collect::snapshot::Progress;
-use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
+use redvigil::collect::{Connecting, Context, Info, Memory, Nodes, Snapshot};
 use redvigil::config::collect::Collect;
 use redvigil::connect::{Deadline, Error, Server};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The moment at which every recorded collection happens.
 const NOW: f64 = 1_795_400_000.5;
@@ -100,6 +101,49 @@ fn a_collection_takes_two_rounds_at_most_and_fails_only_where_the_server_refuses
     }
 }
 
+/// Bytes changed, cut and doubled at random (but the same each time) cost samples and nothing else.
+#[test]
+fn mangled_texts_are_no_harm() {
+    let (config, keys, memory) = (everything(), Default::default(), Memory::default());
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    for name in machines() {
+        let text = fs::read(fixtures().join(format!("info/{name}.txt"))).unwrap();
+        for _ in 0..20 {
+            let mut mangled = text.clone();
+            for _ in 0..random(200) {
+                let at = random(mangled.len());
+                match random(4) {
+                    0 => mangled[at] = b":,=#\r\n.0_-"[random(10)],
+                    1 => mangled[at] = random(256) as u8,
+                    2 => drop(mangled.drain(at..(at + random(20)).min(text.len() / 2).max(at))),
+                    _ => mangled.insert(at, b":,=\n9"[random(5)]),
+                }
+            }
+            let mangled = String::from_utf8_lossy(&mangled);
+            let info = Info::parse(&mangled);
+            let server = info.server();
+            let context = Context {
+                config: &config,
+                keys: &keys,
+                server: Some(&server),
+                info: Some(&info),
+                memory: &memory,
+                now: NOW,
+            };
+            let mut out = Builder::new();
+            redvigil::collect::info::record(&info, &context, &mut out);
+            let families = out.finish();
+            assert!(families.iter().all(|family| is_name(family.name())), "{mangled}");
+        }
+    }
+}
+
 /// Every recorded machine.
 fn machines() -> Vec<String> {
     let files = fs::read_dir(fixtures().join("info")).unwrap().map(|entry| entry.unwrap().path());
@@ -158,7 +202,7 @@ fn collect(name: &str, form: Form, server: Option<Server>, config: &Collect) -> 
             config,
             keys: &config.keys,
             ping: false,
-            deadline: Deadline::new(None, Duration::from_secs(60)),
+            deadline: Deadline::until(Instant::now() + Duration::from_secs(60)),
             nodes: &Alone,
             clock: || NOW,
         };

@@ -2,7 +2,7 @@
 //! each command. Before 6.2 the last two are missing; Redis 8.8 adds others.
 
 use super::fields::number;
-use super::{Info, parts};
+use super::{Info, latencystats, parts};
 use exposition::{Builder, Desc};
 
 static CALLS: Desc = Desc::counter("redis_commands_total", "Calls of each command.").labels(&["cmd"]);
@@ -31,6 +31,8 @@ pub struct Command<'a> {
     pub rejected: Option<f64>,
     /// How often it ended in an error.
     pub failed: Option<f64>,
+    /// Its line of `latencystats`; empty where it has none.
+    pub percentiles: &'a str,
 }
 
 /// Every family of this file.
@@ -42,7 +44,13 @@ pub fn descs() -> [&'static Desc; 4] {
 pub fn parse<'a>(info: &Info<'a>) -> Vec<Command<'a>> {
     let mut commands: Vec<_> =
         info.after("cmdstat_").filter_map(|(name, value)| command(name, value)).collect();
+    let others = latencystats::attach(info, &mut commands);
     commands.sort_unstable_by_key(|command| command.name);
+    for (name, percentiles) in others {
+        if let Ok(at) = commands.binary_search_by_key(&name, |command| command.name) {
+            commands[at].percentiles = percentiles;
+        }
+    }
     commands
 }
 
@@ -58,7 +66,7 @@ fn command<'a>(name: &'a str, value: &str) -> Option<Command<'a>> {
             _ => {}
         }
     }
-    Some(Command { name, calls: calls?, usec: usec?, rejected, failed })
+    Some(Command { name, calls: calls?, usec: usec?, rejected, failed, percentiles: "" })
 }
 
 /// Records the samples of all commands.

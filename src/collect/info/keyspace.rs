@@ -6,6 +6,7 @@
 use super::super::Context;
 use super::fields::number;
 use super::{Info, parts};
+use crate::connect::Kind;
 use exposition::{Builder, Desc};
 
 static AVG_TTL: Desc = Desc::gauge(
@@ -25,7 +26,7 @@ static WITH_EXPIRING_ITEMS: Desc =
 pub const DATABASES: u32 = 16;
 
 /// More empty databases than that are not listed, whatever CONFIG says.
-const MOST_DATABASES: u32 = 16_384;
+pub const MOST_DATABASES: u32 = 16_384;
 
 /// Every family of this file.
 pub fn descs() -> [&'static Desc; 5] {
@@ -51,24 +52,32 @@ pub fn read(info: &Info<'_>, context: &Context<'_>, out: &mut Builder) {
             }
         }
     }
-    let untold = context.is_sentinel()
-        || context.config.config_command.is_none()
-        || context.memory.refused.contains_key("CONFIG GET");
-    if untold && context.config.empty_databases {
+    if context.config.empty_databases && is_untold(context) {
         empty_databases(info, DATABASES, out);
     }
+}
+
+/// Whether nobody will learn how many databases there are.
+fn is_untold(context: &Context<'_>) -> bool {
+    // Before 7.0 several parameters at once are `Unsupported`, and are then asked one by one.
+    let for_good = |(what, kind): (&&str, &Kind)| {
+        *what == "CONFIG GET" || (what.starts_with("CONFIG GET") && *kind != Kind::Unsupported)
+    };
+    let no_command = context.config.config_command.is_none();
+    context.is_sentinel() || no_command || context.memory.refused.iter().any(for_good)
 }
 
 /// Records 0 keys for each of `databases` databases that INFO does not list. A cluster node has one.
 pub fn empty_databases(info: &Info<'_>, databases: u32, out: &mut Builder) {
     let count = if info.get("cluster_enabled") == Some("1") { 1 } else { databases.min(MOST_DATABASES) };
-    let listed: Vec<_> = self::databases(info).into_iter().map(|(name, _)| name).collect();
+    let mut listed: Vec<_> = self::databases(info).into_iter().map(|(name, _)| name).collect();
+    listed.sort_unstable();
     let (keys, expiring) = (out.family(&KEYS), out.family(&EXPIRING));
     let mut name = String::from("db");
     for number in 0..count {
         name.truncate(2);
         name.push_str(itoa::Buffer::new().format(number));
-        if !listed.contains(&name.as_str()) {
+        if listed.binary_search(&name.as_str()).is_err() {
             out.sample(keys, &[&name], 0.0);
             out.sample(expiring, &[&name], 0.0);
         }
@@ -111,7 +120,9 @@ fn database(value: &str) -> Option<Database> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::Memory;
     use crate::collect::info::testing::lines;
+    use crate::config::collect::{Collect, Keys};
 
     fn check(info: &str, expected: &[&str]) {
         assert_eq!(lines(info, read), expected, "{info}");
@@ -179,5 +190,24 @@ mod tests {
     #[test]
     fn a_sentinel_has_sixteen_empty_databases() {
         assert_eq!(lines("redis_mode:sentinel", read).len(), 32);
+    }
+
+    #[test]
+    fn where_config_says_nothing_there_are_sixteen_databases_too() {
+        let untold = |what: Option<(&'static str, Kind)>, command: Option<String>| {
+            let config = Collect { config_command: command, ..Collect::default() };
+            let memory = Memory { refused: what.into_iter().collect(), ..Memory::default() };
+            let keys = Keys::default();
+            let context =
+                Context { config: &config, keys: &keys, server: None, info: None, memory: &memory, now: 0.0 };
+            is_untold(&context)
+        };
+        let config = || Some("CONFIG".to_owned());
+        assert!(!untold(None, config()));
+        assert!(untold(None, None));
+        assert!(untold(Some(("CONFIG GET", Kind::Unsupported)), config()));
+        assert!(untold(Some(("CONFIG GET (several)", Kind::NoPerm)), config()));
+        assert!(!untold(Some(("CONFIG GET (several)", Kind::Unsupported)), config()));
+        assert!(!untold(Some(("SLOWLOG GET", Kind::NoPerm)), config()));
     }
 }

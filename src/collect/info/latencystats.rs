@@ -20,19 +20,29 @@ pub fn descs() -> [&'static Desc; 1] {
     [&PERCENTILES]
 }
 
-/// Records a summary for each command; `commands` are sorted by name.
-pub fn read(info: &Info<'_>, commands: &[Command<'_>], out: &mut Builder) {
-    let mut lines: Vec<_> = info.after("latency_percentiles_usec_").collect();
-    lines.sort_unstable();
+/// Gives each command its line. Both sections have the same order, so one walk finds nearly all; those
+/// that it does not find are returned.
+pub fn attach<'a>(info: &Info<'a>, commands: &mut [Command<'a>]) -> Vec<(&'a str, &'a str)> {
+    let mut lines = info.after("latency_percentiles_usec_");
+    let mut commands = commands.iter_mut();
+    for (name, value) in &mut lines {
+        match commands.find(|command| command.name == name) {
+            Some(command) => command.percentiles = value,
+            None => return [(name, value)].into_iter().chain(lines).collect(),
+        }
+    }
+    vec![]
+}
+
+/// Records a summary for each command that has percentiles.
+pub fn write(commands: &[Command<'_>], out: &mut Builder) {
     let family = out.family(&PERCENTILES);
-    let (mut commands, mut points) = (commands.iter().peekable(), vec![]);
-    for (name, value) in lines {
-        while commands.next_if(|command| command.name < name).is_some() {}
-        let Some(command) = commands.peek().filter(|command| command.name == name) else { continue };
+    let mut points = vec![];
+    for command in commands.iter().filter(|command| !command.percentiles.is_empty()) {
         points.clear();
-        if percentiles(value, &mut points).is_some() {
+        if percentiles(command.percentiles, &mut points).is_some() {
             let points = points.iter().copied();
-            out.distribution(family, &[name], points, command.usec, command.calls as u64);
+            out.distribution(family, &[command.name], points, command.usec, command.calls as u64);
         }
     }
 }
@@ -55,11 +65,7 @@ mod tests {
 
     fn check(percentiles: &str, expected: &[&str]) {
         let info = format!("cmdstat_get:calls=7,usec=21\ncmdstat_x:calls=1,usec=1\n{percentiles}\n");
-        assert_eq!(
-            lines(&info, |info, _, out| read(info, &commandstats::parse(info), out)),
-            expected,
-            "{info}"
-        );
+        assert_eq!(lines(&info, |info, _, out| write(&commandstats::parse(info), out)), expected, "{info}");
     }
 
     #[test]
@@ -73,6 +79,18 @@ mod tests {
             "latency_percentiles_usec_get:p100=5",
             &["redis_latency_percentiles_usec{cmd=get} [(100.0, 5.0)] sum 21 of 7"],
         );
+    }
+
+    #[test]
+    fn the_order_of_the_lines_does_not_matter() {
+        let (get, x) = ("latency_percentiles_usec_get:p50=1", "latency_percentiles_usec_x:p50=2");
+        let expected = [
+            "redis_latency_percentiles_usec{cmd=get} [(50.0, 1.0)] sum 21 of 7",
+            "redis_latency_percentiles_usec{cmd=x} [(50.0, 2.0)] sum 1 of 1",
+        ];
+        check(&format!("{get}\n{x}"), &expected);
+        check(&format!("{x}\n{get}"), &expected);
+        check(&format!("latency_percentiles_usec_unknown:p50=1\n{x}\n{get}"), &expected);
     }
 
     #[test]

@@ -1,0 +1,252 @@
+//! What is kept of a target from one collection to the next, and of how many.
+//!
+//! What a newcomer would get wrong: whoever may send a request may name any target and any keys. So the
+//! connection belongs to the [`Place`], not to the keys that a request asks for, and only so many places are
+//! kept: the one that nobody has asked for the longest makes room.
+
+use super::shape::Totals;
+use crate::collect::{Memory, Snapshot};
+use crate::config::Address;
+use crate::config::collect::Keys;
+use crate::config::connect::Tls;
+use crate::connect::{Connection, Kind, Login};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// A target that nobody asked for in this time loses its connection and what is remembered of it.
+pub const IDLE: Duration = Duration::from_secs(600);
+
+/// Targets that are kept at most.
+const MOST: usize = 4096;
+
+/// Who is asked: as whom and by which TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The server.
+    pub address: Address,
+    /// Who we are to it.
+    pub login: Login,
+    /// TLS towards it.
+    pub tls: Tls,
+}
+
+/// Who is asked for what: requests with the same job share a collection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    /// Who is asked.
+    pub place: Place,
+    /// Key patterns.
+    pub keys: Keys,
+}
+
+/// Every target that is kept.
+#[derive(Default)]
+pub struct Targets {
+    by_place: Mutex<HashMap<Place, Arc<Target>>>,
+}
+
+/// No lock here is held while anything can panic, so a poisoned one holds good data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Targets {
+    /// The target at that place, known from now on.
+    pub fn get(&self, place: &Place) -> Arc<Target> {
+        let mut targets = lock(&self.by_place);
+        if let Some(target) = targets.get(place) {
+            lock(&target.state).used = Instant::now();
+            return target.clone();
+        }
+        if targets.len() >= MOST {
+            let longest_unused = targets.iter().min_by_key(|(_, target)| lock(&target.state).used);
+            if let Some(place) = longest_unused.map(|(place, _)| place.clone()) {
+                targets.remove(&place);
+            }
+        }
+        targets.entry(place.clone()).or_default().clone()
+    }
+
+    /// Forgets targets that nobody asks for any more.
+    pub fn sweep(&self) {
+        lock(&self.by_place).retain(|_, target| {
+            let state = lock(&target.state);
+            state.used.elapsed() < IDLE
+                || state.under_way.iter().any(|(_, snapshot)| snapshot.strong_count() > 0)
+        });
+    }
+}
+
+/// One target.
+pub struct Target {
+    state: Mutex<State>,
+}
+
+struct State {
+    connection: Option<Connection>,
+    memory: Memory,
+    /// What went wrong in the last collection.
+    failing: Option<Kind>,
+    totals: Totals,
+    /// Collections that somebody may join, by what they are asked for.
+    under_way: Vec<(Keys, Weak<watch::Sender<Snapshot>>)>,
+    used: Instant,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        let state = State {
+            connection: None,
+            memory: Memory::default(),
+            failing: None,
+            totals: Totals::default(),
+            under_way: vec![],
+            used: Instant::now(),
+        };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+/// What a collection borrows from its target.
+pub struct Lent {
+    /// The connection, where one is kept and no other collection has it.
+    pub connection: Option<Connection>,
+    /// What earlier collections learned.
+    pub memory: Memory,
+}
+
+/// A place in a collection: what it makes, and how to publish it for who has to start it.
+pub struct Seat {
+    /// The snapshot as it grows.
+    pub snapshot: watch::Receiver<Snapshot>,
+    /// Given to the first who asks, who is to start the collection.
+    pub to_start: Option<Arc<watch::Sender<Snapshot>>>,
+}
+
+impl Target {
+    /// A seat in the collection of these keys that is under way, or in a new one.
+    pub fn seat(&self, keys: &Keys) -> Seat {
+        let mut state = lock(&self.state);
+        state.under_way.retain(|(_, snapshot)| snapshot.strong_count() > 0);
+        let same = state.under_way.iter().filter(|(other, _)| other == keys);
+        // The receiver is taken before the snapshot is looked at: a collection without any is given up.
+        let mut open = same.filter_map(|(_, snapshot)| Some(snapshot.upgrade()?.subscribe()));
+        if let Some(snapshot) = open.find(|snapshot| !snapshot.borrow().is_complete()) {
+            return Seat { snapshot, to_start: None };
+        }
+        drop(open);
+        let (sender, snapshot) = watch::channel(Snapshot::default());
+        let sender = Arc::new(sender);
+        state.under_way.push((keys.clone(), Arc::downgrade(&sender)));
+        Seat { snapshot, to_start: Some(sender) }
+    }
+
+    /// What a collection needs. The connection is given to one at a time; a second dials its own.
+    pub fn lend(&self) -> Lent {
+        let mut state = lock(&self.state);
+        Lent { connection: state.connection.take(), memory: state.memory.clone() }
+    }
+
+    /// Takes back what a collection borrowed, and what it learned.
+    pub fn take_back(&self, lent: Lent) {
+        let mut state = lock(&self.state);
+        state.memory = lent.memory;
+        if let Some(connection) = lent.connection.filter(Connection::is_usable) {
+            state.connection.get_or_insert(connection);
+        }
+    }
+
+    /// Counts a collection, and logs when something begins to go wrong and when it is well again; in between
+    /// only at debug level.
+    pub fn count(&self, address: &Address, took: Duration, error: Option<&(Kind, String)>) {
+        let before = {
+            let mut state = lock(&self.state);
+            state.totals.add(took);
+            std::mem::replace(&mut state.failing, error.map(|(kind, _)| *kind))
+        };
+        match error {
+            Some((kind, text)) if before == Some(*kind) => {
+                debug!(target = %address, reason = kind.as_str(), error = text, "collection failed again");
+            }
+            Some((kind, text)) => {
+                warn!(target = %address, reason = kind.as_str(), error = text, "collection failed");
+            }
+            None if before.is_some() => info!(target = %address, "collection is well again"),
+            None => {}
+        }
+    }
+
+    /// All collections so far.
+    pub fn totals(&self) -> Totals {
+        lock(&self.state).totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::collect::KeyPattern;
+
+    fn place(port: u16) -> Place {
+        Place { address: Address::tcp("h", port), login: Login::default(), tls: Tls::default() }
+    }
+
+    fn keys(pattern: &str) -> Keys {
+        Keys { check: vec![KeyPattern { db: 0, pattern: pattern.into() }], ..Keys::default() }
+    }
+
+    #[test]
+    fn the_same_is_joined_while_it_runs_and_nothing_else() {
+        let target = Target::default();
+        let first = target.seat(&keys("a"));
+        let sender = first.to_start.expect("the first starts");
+        assert!(target.seat(&keys("a")).to_start.is_none(), "the same keys");
+        assert!(target.seat(&keys("b")).to_start.is_some(), "other keys");
+        sender.send_modify(|snapshot| snapshot.duration = Some(Duration::ZERO));
+        assert!(target.seat(&keys("a")).to_start.is_some(), "it is complete");
+    }
+
+    #[test]
+    fn a_collection_that_ended_early_is_not_joined() {
+        let target = Target::default();
+        drop(target.seat(&keys("a")).to_start);
+        assert!(target.seat(&keys("a")).to_start.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_unused_target_makes_room() {
+        let targets = Targets::default();
+        for port in 0..MOST as u16 {
+            targets.get(&place(port));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let oldest = Arc::downgrade(&targets.get(&place(0)));
+        let second = Arc::downgrade(&targets.get(&place(1)));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        targets.get(&place(0));
+        for port in 0..2 {
+            targets.get(&place(20_000 + port));
+        }
+        assert_eq!(lock(&targets.by_place).len(), MOST);
+        assert!(oldest.upgrade().is_some() && second.upgrade().is_some(), "2 and 3 went");
+        assert!(!lock(&targets.by_place).contains_key(&place(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_nobody_asks_for_is_forgotten_unless_it_is_being_collected() {
+        let targets = Targets::default();
+        targets.get(&place(1));
+        let seat = targets.get(&place(2)).seat(&Keys::default());
+        tokio::time::advance(IDLE).await;
+        targets.sweep();
+        let left: Vec<_> = lock(&targets.by_place).keys().cloned().collect();
+        assert_eq!(left, [place(2)]);
+        drop(seat);
+        targets.sweep();
+        assert!(lock(&targets.by_place).is_empty());
+    }
+}
