@@ -282,7 +282,7 @@ mod tests {
             ("redis://h?db=2", "redis://h:6379/2"),
             ("unix:///run/redis.sock", "unix:///run/redis.sock"),
             ("unix://u:p@/run/redis.sock?db=1", "unix://u@/run/redis.sock?db=1"),
-            ("redis-socket:///r%20s", "unix:///r s"),
+            ("redis-socket:///r%20s", "unix:///r%20s"),
         ] {
             check(text, Ok(key));
         }
