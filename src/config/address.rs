@@ -9,7 +9,7 @@
 //! `valkey://host/0` are one entry.
 
 use super::Secret;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -136,11 +136,17 @@ impl Address {
             (_, true) => "rediss",
             (_, false) => "redis",
         };
+        // In a path, these would begin another part of the address, or be cut off at its end.
+        const PART: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'@');
         let at = user.filter(|user| !user.is_empty()).map(|user| format!("{user}@")).unwrap_or_default();
         let db = if self.db == 0 { String::new() } else { format!("/{}", self.db) };
         match &self.endpoint {
-            Endpoint::Unix(path) if self.db == 0 => format!("{scheme}://{at}{}", path.display()),
-            Endpoint::Unix(path) => format!("{scheme}://{at}{}?db={}", path.display(), self.db),
+            Endpoint::Unix(path) => {
+                let path = path.to_string_lossy();
+                let path = utf8_percent_encode(&path, PART);
+                let db = if self.db == 0 { String::new() } else { format!("?db={}", self.db) };
+                format!("{scheme}://{at}{path}{db}")
+            }
             Endpoint::Tcp { .. } => format!("{scheme}://{at}{}{db}", self.endpoint),
         }
     }
@@ -176,6 +182,12 @@ fn decode(text: &str) -> Result<String, AddressError> {
     Ok(decoded.into_owned())
 }
 
+/// A host whose encoded characters, once they are decoded, do not look like another part of an address.
+fn decode_host(text: &str) -> Result<String, AddressError> {
+    let host = decode(text)?;
+    if host.contains(['/', '@', ':', '%', '?', '[', ']']) { Err(AddressError::Character) } else { Ok(host) }
+}
+
 /// `user:password`, `:password`, `user`. The peer sends a lone name as a password; we do not.
 fn parse_userinfo(text: Option<&str>) -> Result<(Option<String>, Option<Secret>), AddressError> {
     let Some(text) = text else { return Ok((None, None)) };
@@ -201,8 +213,8 @@ fn parse_host(text: &str) -> Result<Endpoint, AddressError> {
     } else {
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => return Err(AddressError::Brackets),
-            Some((host, port)) => (decode(host)?, Some(port)),
-            None => (decode(text)?, None),
+            Some((host, port)) => (decode_host(host)?, Some(port)),
+            None => (decode_host(text)?, None),
         }
     };
     if host.is_empty() && port.is_none() {
@@ -238,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn encoded_characters_do_not_become_another_part() {
+        check("a%2Fb", Err(AddressError::Character));
+        check("a%40b:1", Err(AddressError::Character));
+        check("a%3A1", Err(AddressError::Character));
+        check("a%25b", Err(AddressError::Character));
+        check("unix:///a%3Fdb=3", Ok("unix:///a%3Fdb=3"));
+        check("unix:///a?db=3", Ok("unix:///a?db=3"));
+        check("unix:///a%2540b", Ok("unix:///a%2540b"));
+        check("unix://a@b/c", Ok("unix://a@b/c"));
+        check("unix:///a b", Ok("unix:///a%20b"));
+    }
+
+    #[test]
     fn every_written_form_has_one_key() {
         for (text, key) in [
             ("redis://localhost:6379", "redis://localhost:6379"),
@@ -257,7 +282,7 @@ mod tests {
             ("redis://h?db=2", "redis://h:6379/2"),
             ("unix:///run/redis.sock", "unix:///run/redis.sock"),
             ("unix://u:p@/run/redis.sock?db=1", "unix://u@/run/redis.sock?db=1"),
-            ("redis-socket:///r%20s", "unix:///r s"),
+            ("redis-socket:///r%20s", "unix:///r%20s"),
         ] {
             check(text, Ok(key));
         }
