@@ -3,7 +3,6 @@
 //! [`Kind`] is a closed set: it is the label of metrics, drives retries and is what the UI says. The
 //! message names what was tried on which address; it never holds a password or an ephemeral port.
 
-use super::resp::Violation;
 use std::io;
 use std::time::Duration;
 
@@ -221,6 +220,35 @@ impl Error {
         }
         text
     }
+}
+
+/// How a server broke the protocol or went over a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A first byte that starts no RESP value. An HTTP server answers `H`.
+    #[error("a reply starts with byte {0:#04x}, which starts no RESP value")]
+    FirstByte(u8),
+    /// A length or an integer that is none.
+    #[error("a length is no number")]
+    Length,
+    /// A bulk string that is not followed by CR LF.
+    #[error("a bulk string does not end where its length says")]
+    BulkEnd,
+    /// More bytes than [`super::Limits::total`].
+    #[error("the replies are larger than the limit of {0} bytes")]
+    TooLarge(usize),
+    /// More values than [`super::Limits::values`].
+    #[error("the replies hold more than the limit of {0} values")]
+    TooMany(usize),
+    /// Deeper than [`super::Limits::nesting`].
+    #[error("a reply is nested deeper than {0} levels")]
+    TooDeep(usize),
+    /// All replies that are being read, of all servers, leave no room: see [`super::reply::LARGE`].
+    #[error("the replies of all servers together are larger than the limit of {0} bytes")]
+    NoRoom(usize),
+    /// A line longer than [`super::Limits::line`].
+    #[error("a line is longer than the limit of {0} bytes")]
+    LongLine(usize),
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 //! by its children. A [`Reply`] is a view: copying one costs nothing, and a reply of 6,000 values costs
 //! two vectors, which the next collection uses again.
 
-use super::error::Kind;
-use super::resp::Violation;
+use super::error::{Kind, Violation};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that large replies may take, all that are being read together: whoever may name targets could

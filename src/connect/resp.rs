@@ -5,6 +5,7 @@
 //! The decoder is fed whatever the socket gave and goes on where it stopped, so nothing is parsed twice.
 //! Everything that a hostile server could do with numbers has a limit: see [`Limits`].
 
+use super::error::Violation;
 use super::reply::{Node, Replies, Type};
 
 /// Commands that are sent together and answered in order.
@@ -75,35 +76,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { total: 64 << 20, nesting: 32, line: 64 << 10, values: 1 << 20 }
     }
-}
-
-/// How a server broke the protocol or went over a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// A first byte that starts no RESP value. An HTTP server answers `H`.
-    #[error("a reply starts with byte {0:#04x}, which starts no RESP value")]
-    FirstByte(u8),
-    /// A length or an integer that is none.
-    #[error("a length is no number")]
-    Length,
-    /// A bulk string that is not followed by CR LF.
-    #[error("a bulk string does not end where its length says")]
-    BulkEnd,
-    /// More bytes than [`Limits::total`].
-    #[error("the replies are larger than the limit of {0} bytes")]
-    TooLarge(usize),
-    /// More values than [`Limits::values`].
-    #[error("the replies hold more than the limit of {0} values")]
-    TooMany(usize),
-    /// Deeper than [`Limits::nesting`].
-    #[error("a reply is nested deeper than {0} levels")]
-    TooDeep(usize),
-    /// All replies that are being read, of all servers, leave no room: see [`super::reply::LARGE`].
-    #[error("the replies of all servers together are larger than the limit of {0} bytes")]
-    NoRoom(usize),
-    /// A line longer than [`Limits::line`].
-    #[error("a line is longer than the limit of {0} bytes")]
-    LongLine(usize),
 }
 
 /// Where decoding stands between two reads.

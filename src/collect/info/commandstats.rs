@@ -1,8 +1,8 @@
 //! `cmdstat_get:calls=21,usec=175,usec_per_call=8.33,rejected_calls=0,failed_calls=0`: calls and run time of
 //! each command. Before 6.2 the last two are missing; Redis 8.8 adds others.
 
-use super::fields::number;
-use super::{Info, latencystats, parts};
+use super::number::number;
+use super::{Info, parts};
 use exposition::{Builder, Desc};
 
 static CALLS: Desc = Desc::counter("redis_commands_total", "Calls of each command.").labels(&["cmd"]);
@@ -44,7 +44,7 @@ pub fn descs() -> [&'static Desc; 4] {
 pub fn parse<'a>(info: &Info<'a>) -> Vec<Command<'a>> {
     let mut commands: Vec<_> =
         info.after("cmdstat_").filter_map(|(name, value)| command(name, value)).collect();
-    let others = latencystats::attach(info, &mut commands);
+    let others = attach(info, &mut commands);
     commands.sort_unstable_by_key(|command| command.name);
     for (name, percentiles) in others {
         if let Ok(at) = commands.binary_search_by_key(&name, |command| command.name) {
@@ -52,6 +52,20 @@ pub fn parse<'a>(info: &Info<'a>) -> Vec<Command<'a>> {
         }
     }
     commands
+}
+
+/// Gives each command its line of `latencystats`. Both sections have the same order, so one walk finds nearly all; those
+/// that it does not find are returned.
+fn attach<'a>(info: &Info<'a>, commands: &mut [Command<'a>]) -> Vec<(&'a str, &'a str)> {
+    let mut lines = info.after("latency_percentiles_usec_");
+    let mut commands = commands.iter_mut();
+    for (name, value) in &mut lines {
+        match commands.find(|command| command.name == name) {
+            Some(command) => command.percentiles = value,
+            None => return [(name, value)].into_iter().chain(lines).collect(),
+        }
+    }
+    vec![]
 }
 
 fn command<'a>(name: &'a str, value: &str) -> Option<Command<'a>> {

@@ -1,7 +1,7 @@
 //! `engine_0:name=LUA,module=lua,abi_version=4,used_memory=71680,memory_overhead=64`: the script engines of
 //! Valkey 8.1 and later.
 
-use super::fields::number;
+use super::number::number;
 use super::{Info, parts};
 use exposition::{Builder, Desc};
 

@@ -1,7 +1,7 @@
 //! `errorstat_ERR:count=4`: error replies by their first word (6.2 and later; the server keeps 128 words at
 //! most).
 
-use super::fields::number;
+use super::number::number;
 use super::{Info, parts};
 use exposition::{Builder, Desc};
 

@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::Info;
-use super::fields::number;
+use super::number::number;
 use exposition::{Builder, Desc};
 
 /// The labels in the order in which the server has the fields. The last three are absent where the server

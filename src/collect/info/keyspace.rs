@@ -4,7 +4,7 @@
 //! are listed; [`empty_databases`] adds the others.
 
 use super::super::Context;
-use super::fields::number;
+use super::number::number;
 use super::{Info, parts};
 use crate::connect::Kind;
 use exposition::{Builder, Desc};

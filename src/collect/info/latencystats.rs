@@ -5,7 +5,7 @@
 //! The `quantile` label is the percentage as the server says it: 50, not 0.5.
 
 use super::commandstats::Command;
-use super::fields::number;
+use super::number::number;
 use super::{Info, parts};
 use exposition::{Builder, Desc};
 
@@ -18,20 +18,6 @@ static PERCENTILES: Desc = Desc::summary(
 /// Every family of this file.
 pub fn descs() -> [&'static Desc; 1] {
     [&PERCENTILES]
-}
-
-/// Gives each command its line. Both sections have the same order, so one walk finds nearly all; those
-/// that it does not find are returned.
-pub fn attach<'a>(info: &Info<'a>, commands: &mut [Command<'a>]) -> Vec<(&'a str, &'a str)> {
-    let mut lines = info.after("latency_percentiles_usec_");
-    let mut commands = commands.iter_mut();
-    for (name, value) in &mut lines {
-        match commands.find(|command| command.name == name) {
-            Some(command) => command.percentiles = value,
-            None => return [(name, value)].into_iter().chain(lines).collect(),
-        }
-    }
-    vec![]
 }
 
 /// Records a summary for each command that has percentiles.

@@ -16,6 +16,7 @@ pub mod fields;
 pub mod instance;
 pub mod keyspace;
 pub mod latencystats;
+pub mod number;
 pub mod replication;
 pub mod sentinel;
 pub mod threads;

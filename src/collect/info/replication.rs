@@ -3,7 +3,7 @@
 //! A replica tells host and port of its master first, and then the state of the link. KeyDB's replicas have
 //! several masters: `master_host`, `master_1_host` and so on, and a `slave_repl_offset` after each.
 
-use super::fields::number;
+use super::number::number;
 use super::{Info, is_digits, parts};
 use exposition::{Builder, Desc};
 

@@ -1,7 +1,7 @@
 //! `master0:name=mymaster,status=ok,address=127.0.0.1:6379,slaves=2,sentinels=3`: the masters that a
 //! Sentinel watches.
 
-use super::fields::number;
+use super::number::number;
 use super::{Info, parts};
 use exposition::{Builder, Desc};
 

@@ -1,7 +1,7 @@
 //! I/O threads: `used_active_time_io_thread_1:3.5` (Valkey 9.1) and
 //! `io_thread_1:clients=7,reads=923,writes=905` (Redis 8).
 
-use super::fields::number;
+use super::number::number;
 use super::{Info, parts};
 use exposition::{Builder, Desc};
 

@@ -4,7 +4,7 @@
 //! on expiry fires for servers without TLS.
 
 use super::Info;
-use super::fields::number;
+use super::number::number;
 use exposition::{Builder, Desc};
 
 static CERTIFICATE: Desc =
