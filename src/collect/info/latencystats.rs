@@ -6,7 +6,7 @@
 
 use super::commandstats::Command;
 use super::number::number;
-use super::{Info, parts};
+use super::parts;
 use exposition::{Builder, Desc};
 
 static PERCENTILES: Desc = Desc::summary(
