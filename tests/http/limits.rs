@@ -49,7 +49,8 @@ fn ten_thousand_silent_connections_keep_nobody_out() {
         check_answers(&exporter);
     }
     // No more are kept than there may be; those that were idle the longest went.
-    assert!(established(&exporter) <= 1024, "{}", established(&exporter));
+    // The kernel has accepted some of them before we have.
+    wait_until("1024 connections to be left", PATIENCE, || established(&exporter) <= 1024);
     let page = exporter.metrics();
     assert!(
         value(&page, "redvigil_connections_crowded_out_total").is_some_and(|n| n >= (many - 1100) as f64)
