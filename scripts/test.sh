@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test: installs the servers that they start, then doc tests, then all the others.
+# Runs every test: installs the servers that they start, fuzzes a little, then doc tests, then all the others.
 #   scripts/test.sh [NAME]   only the tests whose name contains NAME
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,6 +14,9 @@ mkdir -p target
 : >"$REDVIGIL_SKIPPED"
 
 status=0
+# A short hunt by the fuzzer; the tests feed the same readers random bytes of fixed seeds in any case.
+[ $# -gt 0 ] || FOR=${FOR:-5} scripts/fuzz.sh || status=1
+
 if cargo nextest --version >/dev/null 2>&1; then
   # nextest knows no doc tests; they come first, so that the summary of the others closes the output.
   [ $# -gt 0 ] || cargo test --workspace --locked --doc -q || status=1
