@@ -24,6 +24,6 @@ for target in "${targets[@]%.rs}"; do
   # What is found goes to the first folder; recorded replies are where it begins.
   mkdir -p "fuzz/corpus/$target"
   cargo fuzz run "$target" "fuzz/corpus/$target" tests/fixtures/replies -- \
-    -max_total_time="${FOR:-20}" -max_len=16384 -rss_limit_mb=1024 || status=1
+    -max_total_time="${FOR:-20}" -verbosity=0 -max_len=16384 -rss_limit_mb=1024 || status=1
 done
 exit "$status"
