@@ -229,6 +229,8 @@ pub struct Memory {
     pub run_id: String,
     /// What it is.
     pub server: Option<Server>,
+    /// Whether it knows INFO without sections only.
+    pub plain_info: bool,
     /// Commands that it refused for good: see [`Kind::is_lasting`].
     pub refused: HashMap<&'static str, Kind>,
 }

@@ -11,13 +11,20 @@ use std::collections::HashMap;
 /// The refusals of one collector's work.
 pub struct Refusals<'a> {
     known: &'a mut HashMap<&'static str, Kind>,
+    remembers: bool,
     first: Option<Failure>,
 }
 
 impl<'a> Refusals<'a> {
     /// Nothing has gone wrong yet; `known` is what the server refused before.
     pub fn new(known: &'a mut HashMap<&'static str, Kind>) -> Self {
-        Self { known, first: None }
+        Self { known, remembers: true, first: None }
+    }
+
+    /// From now on refusals count and are forgotten: rights are not the same on all nodes of a Cluster, and
+    /// what one refuses says nothing of another.
+    pub fn forget_from_now_on(&mut self) {
+        self.remembers = false;
     }
 
     /// Whether to send a command at all; if not, that counts as a failure.
@@ -50,6 +57,7 @@ impl<'a> Refusals<'a> {
     pub fn remember(&mut self, what: &'static str, refusal: Refusal<'_>) {
         if let Failure::Refused { kind, .. } = Failure::refused(what, refusal)
             && kind.is_lasting()
+            && self.remembers
         {
             self.known.insert(what, kind);
         }
@@ -59,6 +67,7 @@ impl<'a> Refusals<'a> {
     pub fn note(&mut self, failure: Failure) {
         if let Failure::Refused { what, kind, .. } = failure
             && kind.is_lasting()
+            && self.remembers
         {
             self.known.insert(what, kind);
         }

@@ -74,7 +74,10 @@ impl Round {
 impl Slot {
     /// What the server refused here for good.
     fn refused_for_good(&self, replies: &Replies) -> Option<(&'static str, Kind)> {
-        let refusal = replies.get(*self.sent.as_ref().ok()?).and_then(Reply::error)?;
+        // Without INFO there is nothing: it is asked whatever was said before.
+        let may_do_without = self.what != "INFO";
+        let reply = replies.get(*self.sent.as_ref().ok()?).filter(|_| may_do_without);
+        let refusal = reply.and_then(Reply::error)?;
         Some((self.what, refusal.kind())).filter(|(_, kind)| kind.is_lasting())
     }
 }

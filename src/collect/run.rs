@@ -1,4 +1,5 @@
-//! One collection of one server: at most two pipelined rounds, then the work.
+//! One collection of one server: at most two pipelined rounds, then the work. PING, where it is wanted, and
+//! the first visit to a server that knows no sections of INFO add one round trip each.
 //!
 //! The first round asks everything that needs no knowledge of the server, and on a kept connection that is
 //! nearly all; the second asks what depends on INFO. What a server refused for good is remembered in
@@ -45,6 +46,9 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A collection of more samples than that is no guess at what the next target will have.
+const USUAL_SAMPLES: usize = 10_000;
+
 /// Memory that one collection after the other uses, whatever the target.
 #[derive(Default)]
 pub struct Buffers {
@@ -60,6 +64,9 @@ impl Buffers {
     /// Gives back what an unusually large reply took.
     pub fn shrink(&mut self) {
         [&mut self.first, &mut self.second, &mut self.work].into_iter().for_each(Replies::clear);
+        if self.last.samples() > USUAL_SAMPLES {
+            self.last = Arc::default();
+        }
     }
 }
 
@@ -95,7 +102,7 @@ pub async fn run(
         return Err(error);
     }
     let mut plain = Replies::default();
-    if broken.is_none() && knows_no_sections(first) {
+    if broken.is_none() && !memory.plain_info && knows_no_sections(first) {
         batch.clear();
         batch.push(&["INFO"]);
         server.ask(batch, &mut plain, request.deadline).await?;
@@ -113,6 +120,7 @@ pub async fn run(
     if learn(memory, &info) {
         round.forget_remembered();
     }
+    memory.plain_info |= !plain.is_empty();
     let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
     round.asked.retain(|(collector, _)| (collector.when)(&context) == When::Now);
@@ -273,11 +281,64 @@ fn knows_no_sections(replies: &Replies) -> bool {
 
 /// Another run_id is another process: what the old one refused says nothing of it. True where it is one.
 fn learn(memory: &mut Memory, info: &Info<'_>) -> bool {
-    let run_id = info.get("run_id").unwrap_or_default();
-    let is_another = memory.run_id != run_id;
+    let (run_id, server) = (info.get("run_id").unwrap_or_default(), info.server());
+    // Where there is no run_id, a new version is a new process.
+    let is_another = memory.run_id != run_id || memory.server.as_ref().is_some_and(|known| *known != server);
     if is_another {
         *memory = Memory { run_id: run_id.to_owned(), ..Memory::default() };
     }
-    memory.server = Some(info.server());
+    memory.server = Some(server);
     is_another
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::Connecting;
+    use crate::connect::replay::Replay;
+
+    struct Alone;
+    impl Nodes for Alone {
+        fn connect<'a>(&'a self, host: &'a str, _: u16, _: Deadline) -> Connecting<'a> {
+            let host = host.to_owned();
+            Box::pin(std::future::ready(Err(Error::Dns {
+                host,
+                source: std::io::ErrorKind::NotFound.into(),
+            })))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_without_sections_is_up_the_second_time_too() {
+        for refusal in [
+            "-ERR syntax error\r\n",
+            "-ERR wrong number of arguments for 'info' command\r\n",
+            "-ERR other\r\n",
+            "$0\r\n\r\n",
+        ] {
+            let mut server = Replay::default();
+            server.record("INFO ALL", refusal);
+            server.record(
+                "INFO",
+                super::super::recorded::bulk("redis_version:6.0.0\r\nrun_id:x\r\nhz:1234\r\n"),
+            );
+            let (config, keys) = (Collect::default(), Keys::default());
+            let request = Request {
+                config: &config,
+                keys: &keys,
+                ping: false,
+                nodes: &Alone,
+                clock: unix_now,
+                deadline: Deadline::until(tokio::time::Instant::now() + Duration::from_secs(1)),
+            };
+            let (mut memory, mut buffers) = (Memory::default(), Buffers::default());
+            for time in 1..=3 {
+                let (snapshot, _keep) = watch::channel(Snapshot::default());
+                run(&mut server, &request, &mut memory, &mut buffers, &snapshot).await.unwrap();
+                assert!(snapshot.borrow().up, "{refusal:?}, time {time}");
+            }
+            let asked: Vec<_> = server.asked.iter().flatten().filter(|c| c.starts_with("INFO")).collect();
+            assert_eq!(asked, ["INFO ALL", "INFO", "INFO", "INFO"], "{refusal:?}");
+        }
+    }
 }

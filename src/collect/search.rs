@@ -68,6 +68,8 @@ const INFO: &str = "FT.INFO";
 
 /// Indexes that are asked together.
 const AT_ONCE: usize = 100;
+/// Longer names of indexes are left out, in bytes.
+const LONGEST_NAME: usize = 4096;
 /// More indexes than that are left out, lest a server makes us write without end.
 const MOST_INDEXES: usize = 10_000;
 
@@ -115,6 +117,7 @@ async fn list(work: &mut Work<'_>) -> Result<Vec<String>, Failure> {
     let wanted = work.context.config.search_indexes.as_ref();
     let names = reply.items().ok_or(Failure::shape(LIST))?.filter_map(Reply::text);
     let names = names.filter(|name| wanted.is_some_and(|wanted| wanted.is_match(name)));
+    let names = names.filter(|name| name.len() <= LONGEST_NAME);
     Ok(names.take(MOST_INDEXES).map(str::to_owned).collect())
 }
 
@@ -128,12 +131,9 @@ fn may_ask(work: &Work<'_>, what: &'static str) -> Result<(), Failure> {
 
 fn read(index: &str, reply: Reply<'_>, families: &[FamilyId], out: &mut Builder) -> Result<(), Failure> {
     if let Some(refusal) = reply.error() {
-        let kind = refusal.kind();
-        // An index that was dropped meanwhile costs itself alone.
-        return match kind.is_lasting() {
-            true => Err(Failure::Refused { what: INFO, kind, reply: refusal.text() }),
-            false => Ok(()),
-        };
+        // An index that was dropped meanwhile, or whose keys the user may not read, costs itself alone.
+        let failure = Failure::refused(INFO, refusal);
+        return if failure.kind().is_lasting() { Err(failure) } else { Ok(()) };
     }
     let mut values = [0.0; FIELDS.len()];
     for (key, value) in reply.pairs().ok_or(Failure::shape(INFO))? {
@@ -304,5 +304,14 @@ mod tests {
         let found =
             redis("").reply("FT._LIST", array(&["i"])).reply("FT.INFO i", "+OK\r\n").collect(&COLLECTOR);
         assert!(matches!(found, Err(Failure::Shape { what: INFO })));
+    }
+
+    #[test]
+    fn an_index_that_the_user_may_not_see_costs_itself_alone() {
+        let server = redis("").reply("FT._LIST", array(&["a", "b"]));
+        let server = server
+            .reply("FT.INFO a", "-NOPERM User does not have the required permissions to query the index\r\n")
+            .reply("FT.INFO b", "*2\r\n+num_docs\r\n:1\r\n");
+        check(server, &["num_docs{index_name=b} 1"]);
     }
 }

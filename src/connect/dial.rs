@@ -9,10 +9,11 @@ use crate::net::tls;
 use socket2::{SockRef, TcpKeepalive};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -55,8 +56,8 @@ pub async fn dial(
 /// address does not use up the time of a living second one.
 async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<TcpStream, Error> {
     let no_address = |source| Error::Dns { host: host.to_owned(), source };
-    let found = within(deadline, name, "the name lookup", lookup_host((host, port))).await?;
-    let addresses: Vec<SocketAddr> = found.map_err(no_address)?.collect();
+    let found = within(deadline, name, "the name lookup", look_up(host, port)).await?;
+    let addresses = found.map_err(no_address)?;
     let mut last = no_address(io::Error::new(io::ErrorKind::NotFound, "no address"));
     for (i, address) in addresses.iter().enumerate() {
         let share = deadline.left() / (addresses.len() - i) as u32;
@@ -77,6 +78,22 @@ async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<Tc
     Err(last)
 }
 
+/// The addresses of a host. The system's resolver cannot be interrupted and may take half a minute, so only
+/// so many are at work: the threads that they hold serve others, too.
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static LOOK_UPS: Semaphore = Semaphore::const_new(64);
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let turn = LOOK_UPS.acquire().await.map_err(io::Error::other)?;
+    let host = host.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        let _turn = turn; // kept until the resolver is done, though nobody may wait for it any more
+        (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
+    });
+    found.await.map_err(io::Error::other)?
+}
+
 /// Waits for `future` until the deadline.
 pub(super) async fn within<T>(
     deadline: Deadline,
@@ -84,10 +101,6 @@ pub(super) async fn within<T>(
     what: &'static str,
     future: impl Future<Output = T>,
 ) -> Result<T, Error> {
-    let begin = Instant::now();
-    timeout_at(deadline.next(), future).await.map_err(|_| Error::Timeout {
-        address: address.to_owned(),
-        what,
-        after: begin.elapsed(),
-    })
+    let timeout = |_| Error::Timeout { address: address.to_owned(), what };
+    timeout_at(deadline.next(), future).await.map_err(timeout)
 }

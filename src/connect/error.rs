@@ -4,7 +4,6 @@
 //! message names what was tried on which address; it never holds a password or an ephemeral port.
 
 use std::io;
-use std::time::Duration;
 
 /// Why something failed. The words are label values: they stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,7 +106,8 @@ impl Kind {
         KNOWN.iter().find(|(start, _)| text.starts_with(start)).map_or(Self::Command, |(_, kind)| *kind)
     }
 
-    /// Whether the same user on the same process will hear the same again: not worth asking twice.
+    /// Whether asking again is not worth it while user and process stay. An operator may grant a right
+    /// meanwhile: it is used once the server was restarted, or nobody asked for the target for a while.
     pub const fn is_lasting(self) -> bool {
         matches!(self, Self::NoPerm | Self::Unsupported)
     }
@@ -144,14 +144,12 @@ pub enum Error {
         source: crate::net::tls::Error,
     },
     /// Silence.
-    #[error("{address} did not answer {what} within {} ms", after.as_millis())]
+    #[error("{address} did not answer {what} in time")]
     Timeout {
         /// Who.
         address: String,
         /// What was tried: a step or a command.
         what: &'static str,
-        /// How long we waited.
-        after: Duration,
     },
     /// The server answered the handshake with an error.
     #[error("{address} refused {what}: {reply}")]
@@ -228,7 +226,7 @@ pub enum Violation {
     /// A first byte that starts no RESP value. An HTTP server answers `H`.
     #[error("a reply starts with byte {0:#04x}, which starts no RESP value")]
     FirstByte(u8),
-    /// A length or an integer that is none.
+    /// A length that is none.
     #[error("a length is no number")]
     Length,
     /// A bulk string that is not followed by CR LF.

@@ -112,7 +112,7 @@ fn accept(
     let mut text = refusal.text();
     text.truncate(text.find(", with args").unwrap_or(text.len()));
     if let Some(Credentials { password, .. }) = &login.credentials
-        && text.contains(password.expose())
+        && refusal.repeats(password.expose())
     {
         text = "(an answer that repeats the password)".into();
     }

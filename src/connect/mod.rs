@@ -51,6 +51,9 @@ pub trait Converse: Send {
     fn database(&self) -> u32 {
         0
     }
+
+    /// Ends the conversation: it is not in the state in which everybody expects it.
+    fn give_up(&mut self) {}
 }
 
 /// Until when we wait: for all together, and for each piece of a reply.
@@ -152,7 +155,8 @@ impl Connection {
         let mut byte = [0];
         let mut heard = ReadBuf::new(&mut byte);
         let read = poll_fn(|context| Poll::Ready(Pin::new(&mut self.stream).poll_read(context, &mut heard)));
-        let source = match read.await {
+        // Without tokio's budget for busy tasks, which would make every socket look quiet once it is used up.
+        let source = match tokio::task::coop::unconstrained(read).await {
             Poll::Pending => return Ok(()),
             Poll::Ready(Err(source)) => source,
             Poll::Ready(Ok(())) if heard.filled().is_empty() => io::ErrorKind::UnexpectedEof.into(),
@@ -184,5 +188,9 @@ impl Converse for Connection {
 
     fn database(&self) -> u32 {
         self.database
+    }
+
+    fn give_up(&mut self) {
+        self.broken = true;
     }
 }

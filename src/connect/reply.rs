@@ -245,6 +245,11 @@ impl<'a> Refusal<'a> {
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
     }
 
+    /// Whether the server repeats these words, which are not none.
+    pub fn repeats(self, words: &str) -> bool {
+        !words.is_empty() && String::from_utf8_lossy(self.text).contains(words)
+    }
+
     /// What kind of refusal it is.
     pub fn kind(self) -> Kind {
         Kind::of_reply(self.text)

@@ -103,6 +103,9 @@ pub struct Master {
     pub slots: Vec<RangeInclusive<u16>>,
 }
 
+/// Masters of a cluster at most; the manual advises against more than a thousand.
+const MOST_MASTERS: usize = 2000;
+
 impl Master {
     /// Whether this master serves the slot.
     pub fn serves(&self, slot: u16) -> bool {
@@ -117,12 +120,14 @@ impl Master {
             let mut number = || entry.next()?.integer()?.try_into().ok().filter(|slot| *slot < SLOTS);
             let range = number()?..=number()?;
             let endpoint = Self::endpoint(entry.next()?)?;
-            match masters
-                .iter_mut()
-                .find(|m| (&m.id, &m.host, m.port) == (&endpoint.id, &endpoint.host, endpoint.port))
-            {
+            let is_same =
+                |m: &&mut Self| (&m.id, &m.host, m.port) == (&endpoint.id, &endpoint.host, endpoint.port);
+            match masters.iter_mut().find(is_same) {
                 Some(known) => known.slots.push(range),
                 None => masters.push(Self { slots: vec![range], ..endpoint }),
+            }
+            if masters.len() > MOST_MASTERS {
+                return None;
             }
         }
         Some(masters)

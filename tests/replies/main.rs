@@ -11,7 +11,7 @@
 mod machine;
 mod printed;
 
-use exposition::{Builder, family::is_name, merge::Page, text};
+use exposition::{Builder, merge::Page, text};
 use machine::{Form, Machine};
 use redvigil::collect::run::{Buffers, Request, run};
 use redvigil::collect::snapshot::Progress;
@@ -26,6 +26,12 @@ use tokio::time::Instant;
 
 /// The moment at which every recorded collection happens.
 const NOW: f64 = 1_795_400_000.5;
+
+/// Whether it may name a metric: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+fn is_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    name.starts_with(|c: char| is_part(c) && !c.is_ascii_digit()) && name.chars().all(is_part)
+}
 
 #[test]
 fn recorded_machines_yield_the_golden_text() {

@@ -617,13 +617,6 @@ impl Families {
     }
 }
 
-/// Whether `name` may name a metric: `[a-zA-Z_:][a-zA-Z0-9_:]*`.
-pub fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':');
-    first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
-}
-
 /// `name` with everything outside `[a-zA-Z0-9_]` turned into `_`, as the peer does with INFO fields.
 pub fn clean_name(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {

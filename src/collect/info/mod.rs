@@ -45,8 +45,11 @@ fn descs() -> Vec<&'static Desc> {
     descs
 }
 
-fn ask(_: &Context<'_>, asks: &mut Asks<'_>) {
-    asks.push("INFO", &["INFO", "ALL"]);
+fn ask(context: &Context<'_>, asks: &mut Asks<'_>) {
+    match context.memory.plain_info {
+        true => asks.push("INFO", &["INFO"]),
+        false => asks.push("INFO", &["INFO", "ALL"]),
+    }
 }
 
 fn read(context: &Context<'_>, _: &Answers<'_>, out: &mut Builder) -> Result<(), Failure> {

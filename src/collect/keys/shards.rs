@@ -48,6 +48,9 @@ impl<'a> Shards<'a> {
             *masters = Some(Masters(found));
         }
         let masters = masters.as_mut().filter(|_| context.config.cluster);
+        if masters.is_some() {
+            refusals.forget_from_now_on();
+        }
         let (nodes, deadline) = (*nodes, *deadline);
         Ok((Self { target: &mut **server, nodes, replies, batch, deadline, masters, may_select }, refusals))
     }
@@ -186,10 +189,19 @@ impl Node<'_> {
             skip = 1;
         }
         self.server.ask(self.batch, self.replies, self.deadline).await?;
-        match self.replies.get(0).and_then(Reply::error).filter(|_| self.elsewhere) {
-            Some(refusal) => Err(Failure::refused("SELECT", refusal)),
-            None => Ok(Answered { replies: self.replies, skip }),
+        if self.elsewhere {
+            let refusal = |index| self.replies.get(index).and_then(Reply::error);
+            let there = refusal(0);
+            let back = refusal(self.replies.len().saturating_sub(1));
+            if there.is_none() && back.is_some() {
+                // Whoever comes next would take this database for another.
+                self.server.give_up();
+            }
+            if let Some(refusal) = there.or(back) {
+                return Err(Failure::refused("SELECT", refusal));
+            }
         }
+        Ok(Answered { replies: self.replies, skip })
     }
 }
 
@@ -210,4 +222,138 @@ impl<'a> Answered<'a> {
 /// Whether a master says that another one serves the slot of the key.
 pub fn has_moved(reply: Reply<'_>) -> bool {
     reply.error().is_some_and(|refusal| refusal.text().starts_with("MOVED "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::{Connecting, Context, How, Info, Memory};
+    use crate::config::collect::{Collect, KeyPattern, Keys};
+    use crate::connect::replay::Replay;
+    use crate::connect::{Asking, Kind, Server};
+    use exposition::Builder;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    /// Runs SELECT as a server does, until a slow script of somebody else makes it say BUSY for a while.
+    struct Busy {
+        selected: String,
+        /// Commands until it is busy, commands for which it is.
+        until: usize,
+        busy: usize,
+        given_up: bool,
+    }
+
+    impl Converse for Busy {
+        fn ask<'a>(&'a mut self, batch: &'a Batch, into: &'a mut Replies, deadline: Deadline) -> Asking<'a> {
+            Box::pin(async move {
+                let mut echo = Replies::default();
+                echo.push(batch.bytes());
+                crate::connect::resp::Decoder::default()
+                    .advance(&mut echo, batch.len(), &Default::default())
+                    .unwrap();
+                let mut replay = Replay::default();
+                for command in echo.iter() {
+                    let words: Vec<_> =
+                        command.items().unwrap().map(|w| w.text().unwrap().to_owned()).collect();
+                    let reply = if self.until == 0 && self.busy > 0 {
+                        self.busy -= 1;
+                        "-BUSY Redis is busy running a script.\r\n".to_owned()
+                    } else {
+                        self.until = self.until.saturating_sub(1);
+                        if words[0] == "SELECT" {
+                            self.selected = words[1].clone();
+                            "+OK\r\n".to_owned()
+                        } else {
+                            format!("+in db{}\r\n", self.selected)
+                        }
+                    };
+                    replay.record(&words.join(" "), reply);
+                }
+                replay.ask(batch, into, deadline).await
+            })
+        }
+
+        fn server(&self) -> Option<&Server> {
+            None
+        }
+
+        fn give_up(&mut self) {
+            self.given_up = true;
+        }
+    }
+
+    struct Others;
+    impl Nodes for Others {
+        fn connect<'a>(&'a self, _: &'a str, _: u16, _: Deadline) -> Connecting<'a> {
+            let mut node = Replay::default();
+            node.record("TYPE b", "-NOPERM this user has no permissions to run the 'type' command\r\n");
+            node.record("MEMORY USAGE b", ":50\r\n");
+            Box::pin(async move { Ok(Box::new(node) as Box<dyn Converse>) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_way_back_ends_the_conversation() {
+        let mut server = Busy { selected: "0".into(), until: 2, busy: 1, given_up: false };
+        let (mut replies, mut batch) = (Replies::default(), Batch::default());
+        let mut node = Node {
+            server: &mut server,
+            replies: &mut replies,
+            batch: &mut batch,
+            deadline: Deadline::until(Instant::now() + Duration::from_secs(1)),
+            may_select: true,
+            elsewhere: false,
+        };
+        node.batch(3).push(&["TYPE", "k"]);
+        assert!(node.ask().await.is_err());
+        assert!(server.given_up, "it is in database {}", server.selected);
+    }
+
+    #[tokio::test]
+    async fn what_one_master_refuses_the_others_are_still_asked() {
+        let mut target = Replay::default();
+        // Slot of "b" is 3300, of "a" 15495.
+        target.record("CLUSTER SLOTS", "*2\r\n*3\r\n:0\r\n:8191\r\n*3\r\n+n\r\n:2\r\n+idn\r\n*3\r\n:8192\r\n:16383\r\n*3\r\n+t\r\n:1\r\n+idt\r\n");
+        target.record("CLUSTER MYID", "+idt\r\n");
+        for (c, r) in [
+            ("TYPE a", "+string\r\n"),
+            ("MEMORY USAGE a", ":50\r\n"),
+            ("STRLEN a", ":3\r\n"),
+            ("GET a", "+abc\r\n"),
+        ] {
+            target.record(c, r);
+        }
+        let config = Collect { cluster: true, ..Collect::default() };
+        let keys = Keys {
+            check_single: ["a", "b"].map(|k| KeyPattern { db: 0, pattern: k.into() }).to_vec(),
+            ..Keys::default()
+        };
+        let (memory, info) = (Memory::default(), Info::parse("redis_mode:cluster\r\nrole:master"));
+        let server = info.server();
+        let context = Context {
+            config: &config,
+            keys: &keys,
+            server: Some(&server),
+            info: Some(&info),
+            memory: &memory,
+            now: 0.0,
+        };
+        let mut replies = Replies::default();
+        let mut work = Work {
+            server: &mut target,
+            context,
+            deadline: Deadline::until(Instant::now() + Duration::from_secs(1)),
+            nodes: &Others,
+            replies: &mut replies,
+            refused: Default::default(),
+            masters: None,
+        };
+        let How::Work(run) = super::super::check::COLLECTOR.how else { panic!() };
+        let mut out = Builder::new();
+        let _ = run(&mut work, &mut out).await;
+        assert_eq!(work.refused.get("TYPE"), None::<&Kind>, "one node refused it, the target did not");
+        let sizes = out.finish().get("redis_key_size").map_or(0, |f| f.samples().len());
+        assert_eq!(sizes, 1, "the size of a");
+    }
 }

@@ -116,6 +116,9 @@ async fn look_in_batches<L: Look>(
 }
 
 /// Looks at the keys of one server that a pattern finds, step by step, so that memory stays that of one step.
+/// Longer names of keys are left out, in bytes.
+const LONGEST_NAME: usize = 4096;
+
 async fn expand<L: Look>(
     mut scan: Scan<'_>,
     db: u32,
@@ -129,8 +132,9 @@ async fn expand<L: Look>(
     loop {
         let mut node = shards.node(shard).await?;
         let Some(names) = scan.next(&mut node).await? else { return Ok(()) };
-        // A name that is no UTF-8 cannot be a label.
-        let mut names: Vec<_> = names.filter_map(Reply::text).map(str::to_owned).collect();
+        // A name that is no UTF-8 cannot be a label, one that is longer than this is no use as one.
+        let names = names.filter_map(Reply::text).filter(|name| name.len() <= LONGEST_NAME);
+        let mut names: Vec<_> = names.map(str::to_owned).collect();
         let room = L::MOST - *found;
         let too_many = names.len() > room;
         names.truncate(room);
