@@ -39,8 +39,11 @@ install_packages() {
     as_root chmod 755 "$policy"
     ours=yes
   fi
-  apt_install "${wanted[@]}" || status=1
-  [ -z "$ours" ] || as_root rm -f "$policy"
+  (
+    # Left behind, it would keep every service of this machine from starting: it goes whatever happens here.
+    [ -z "$ours" ] || trap 'as_root rm -f "$policy"' EXIT
+    apt_install "${wanted[@]}"
+  ) || status=1
   return $status
 }
 

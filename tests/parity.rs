@@ -5,6 +5,8 @@
 
 use exposition::{Desc, Kind};
 use redvigil::collect::ALL;
+use redvigil::scrape::shape;
+use redvigil::telemetry::{metrics, process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -65,20 +67,22 @@ fn the_list_of_metrics_is_up_to_date() {
 fn document() -> String {
     let peer: BTreeSet<_> = rows().into_iter().map(|row| row.name).collect();
     let mut text = String::from(
-        "# Metrics of servers\n\n\
-         Made from the tables of the collectors; `UPDATE=1 cargo test --test parity` rewrites this page.\n\n\
+        "# Metrics\n\n\
+         Made from the tables in the code; `UPDATE=1 cargo test --test parity` rewrites this page.\n\n\
          Names start with `redis_`, or with what `--namespace` says. A family is absent where the server does not\n\
          have the value. Families marked **+** are not known to redis_exporter v1.88; all others have its name,\n\
          type and labels. Besides these, any number in INFO or CLUSTER INFO whose field starts with `cluster_` or\n\
          `db` is exported under its own name.\n",
     );
-    for collector in ALL {
-        let mut descs = (collector.descs)();
+    let collectors = ALL.iter().map(|collector| (collector.name, (collector.descs)()));
+    let ourselves = [
+        ("each collection, of itself", shape::descs().to_vec()),
+        ("the exporter, of itself", metrics::descs().to_vec()),
+        ("the process of the exporter", process::descs().to_vec()),
+    ];
+    for (title, mut descs) in collectors.chain(ourselves) {
         descs.sort_by_key(|desc| desc.name);
-        text.push_str(&format!(
-            "\n## {}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
-            collector.name
-        ));
+        text.push_str(&format!("\n## {title}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n"));
         for desc in descs {
             let mark = if peer.contains(desc.name) { "" } else { " **+**" };
             let labels: Vec<_> = desc.labels.iter().map(|label| format!("`{label}`")).collect();

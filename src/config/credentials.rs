@@ -7,6 +7,7 @@
 //! What a newcomer would get wrong: `redis://h` and `rediss://h` are not the same here. Whoever may ask for
 //! a scrape must not be able to have a password sent in the clear that the flags send by TLS.
 
+use super::address::Endpoint;
 use super::{Address, Connect, Secret, validate};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -50,13 +51,20 @@ impl Connect {
         let user = address.user.as_deref().or(own_user);
         let filed = self.filed_password(address, user);
         let password = filed.filter(|password| !password.is_empty()).or_else(|| {
-            let known = flag_target.is_some()
-                || filed.is_some()
-                || self.password_for_all
-                || self.trusted.iter().any(|pattern| pattern.matches(&address.endpoint));
+            let known =
+                flag_target.is_some() || filed.is_some() || self.password_for_all || self.trusts(address);
             Some(&self.password).filter(|password| known && !password.is_empty())
         })?;
         Some(Credentials { user: user.map(Into::into), password: password.clone() })
+    }
+
+    /// Whether `--scrape.credentials-for` names the server. Where our own target is reached by TLS, nobody may
+    /// have the password sent in the clear.
+    fn trusts(&self, address: &Address) -> bool {
+        let in_the_clear = !address.tls && matches!(address.endpoint, Endpoint::Tcp { .. });
+        let expects_tls = self.flag_target.as_ref().is_some_and(|flag| flag.tls);
+        !(in_the_clear && expects_tls)
+            && self.trusted.iter().any(|pattern| pattern.matches(&address.endpoint))
     }
 
     /// The entry for this server, the closest first: with the user and the database, then without one,

@@ -115,7 +115,7 @@ impl HostPattern {
                 let of_numbers = glob.contains(|c: char| c.is_ascii_digit())
                     && glob.chars().all(|c| c.is_ascii_digit() || ".*".contains(c));
                 port.is_none_or(|port| port == *given)
-                    && glob_matches(glob, &host)
+                    && (if of_numbers { glob_matches(glob, &host) } else { host_matches(glob, &host) })
                     && (!of_numbers || host.parse::<IpAddr>().is_ok())
             }
             (Self::Socket(glob), Endpoint::Unix(path)) => {
@@ -157,6 +157,21 @@ fn canonical_host(host: &str) -> String {
         Ok(ip) => ip.to_canonical().to_string(),
         Err(_) => host.strip_suffix('.').unwrap_or(host).to_lowercase(),
     }
+}
+
+/// Whether a host is as the glob says. A `*` stays within one part of the name, for `redis-*` is not to mean
+/// `redis-x.attacker.example`; only `*` alone and the one in `*.redis.prod` stand for several.
+fn host_matches(glob: &str, host: &str) -> bool {
+    if glob == "*" {
+        return true;
+    }
+    if let Some(domain) = glob.strip_prefix("*.") {
+        let parts = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
+        return parts.into_iter().any(|rest| host_matches(domain, rest));
+    }
+    let (globs, parts) = (glob.split('.'), host.split('.'));
+    globs.clone().count() == parts.clone().count()
+        && globs.zip(parts).all(|(glob, part)| glob_matches(glob, part))
 }
 
 /// Whether the whole text is as the glob says, where `*` stands for any run of characters.

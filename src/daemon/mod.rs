@@ -77,9 +77,10 @@ async fn main(config: Config, inherited: Vec<Inherited>) -> Result<()> {
     };
     notify.stopping();
     info!("stopping");
+    let second_stop = async { while !matches!(signals.next().await, Asked::Stop) {} };
     tokio::select! {
         stopped = daemon.stop(GRACE) => ended.and(stopped),
-        Asked::Stop = signals.next() => bail!("stopped at once by a second signal"),
+        () = second_stop => bail!("stopped at once by a second signal"),
     }
 }
 
@@ -99,6 +100,8 @@ impl Daemon {
     pub async fn start(config: Config, inherited: Vec<Inherited>) -> Result<Self> {
         let metrics = Arc::<Metrics>::default();
         let web = Arc::new(Web::open(&config.serve, metrics.clone())?);
+        let clients = Arc::<tls::Clients>::default();
+        check_tls(&config, &clients)?;
         let listeners = match inherited.is_empty() {
             true => listen::bind(&config.serve.listen).await?,
             false => {
@@ -115,7 +118,6 @@ impl Daemon {
         let reloader = Reloader { publish, web: web.clone(), metrics: metrics.clone(), wanted };
         tasks.start("reload", reloader.run());
 
-        let clients = Arc::<tls::Clients>::default();
         let (scraper, collections) = once::scraper(config.clone(), clients.clone(), metrics.clone());
         tasks.start("collections", collections.run());
 
@@ -147,6 +149,18 @@ impl Daemon {
         self.connections.stop();
         self.tasks.stop(grace).await
     }
+}
+
+/// Whether TLS towards Redis can be had as the flags want it: better told now than by each scrape.
+fn check_tls(config: &Config, clients: &tls::Clients) -> Result<()> {
+    let wanted = &config.connect.tls;
+    if wanted.ca_file.is_some() || wanted.client.is_some() {
+        clients.get(wanted).context("--tls-ca-cert-file, --tls-client-cert-file, --tls-client-key-file")?;
+    }
+    if let Some(name) = &wanted.server_name {
+        tls::server_name(wanted, name).context("--tls-server-name")?;
+    }
+    Ok(())
 }
 
 /// How many connections there may be: as configured, or what the system lets us have. Takes as many files as

@@ -115,6 +115,8 @@ impl Clients {
     ///
     /// Reads files, and the system's roots where no CA is named: some milliseconds, once.
     pub fn get(&self, tls: &Tls) -> Result<Arc<ClientConfig>, Error> {
+        // The name to verify is no part of it, and whoever sends a request may name any.
+        let tls = &Tls { server_name: None, ..tls.clone() };
         let files =
             [tls.ca_file.as_ref(), tls.client.as_ref().map(|c| &c.0), tls.client.as_ref().map(|c| &c.1)];
         let files: Vec<_> = files.into_iter().flatten().map(|path| Stamp::of(path)).collect();

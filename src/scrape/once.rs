@@ -165,6 +165,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
         place: &job.place,
         connect: &config.connect,
         collect: &config.collect,
+        allow: &config.scrape.allow,
         clients: &shared.clients,
     };
     let mut lent = target.lend();
@@ -180,7 +181,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
         return;
     }
     // Before the end is published: who waits for it reads the totals next.
-    target.count(&job.place.address, begin.elapsed(), snapshot.borrow().error.as_ref());
+    target.count(&job.place.address, begin.elapsed(), &snapshot.borrow());
     snapshot.send_modify(|s| s.duration = Some(begin.elapsed()));
 }
 

@@ -54,6 +54,11 @@ static COLLECTOR: Desc = Desc::gauge(
 )
 .labels(&["collector"]);
 
+/// Every family of this file.
+pub fn descs() -> [&'static Desc; 8] {
+    [&UP, &ERROR, &CONNECT, &PING, &LAST_DURATION, &SCRAPES, &DURATION, &COLLECTOR]
+}
+
 impl Outcome {
     /// Records what this collection says of itself. `role_label`: with the role of the server, as redis_exporter
     /// has it, on what says how the server is, and not on what is about the exporter. `own`: the families

@@ -5,6 +5,7 @@
 //! kept: the one that nobody has asked for the longest makes room.
 
 use super::shape::Totals;
+use crate::collect::snapshot::Progress;
 use crate::collect::{Memory, Snapshot};
 use crate::config::Address;
 use crate::config::collect::Keys;
@@ -23,6 +24,10 @@ pub const IDLE: Duration = Duration::from_secs(600);
 /// Targets that are kept at most.
 const MOST: usize = 4096;
 
+/// Targets at one server that keep their connection: its databases and users as they are really used. More
+/// are collected over connections of the moment, for a server has only so many to give.
+const KEPT_OF_ONE_SERVER: usize = 4;
+
 /// Who is asked: as whom and by which TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -32,6 +37,9 @@ pub struct Place {
     pub login: Login,
     /// TLS towards it.
     pub tls: Tls,
+    /// Whether the nodes that the server names must be on the list of `--scrape.allow`, as a target that a
+    /// request names must.
+    pub lists_nodes: bool,
 }
 
 /// Who is asked for what: requests with the same job share a collection.
@@ -68,7 +76,11 @@ impl Targets {
                 targets.remove(&place);
             }
         }
-        targets.entry(place.clone()).or_default().clone()
+        let of_same_server = targets.keys().filter(|other| other.address.endpoint == place.address.endpoint);
+        let keeps = of_same_server.take(KEPT_OF_ONE_SERVER).count() < KEPT_OF_ONE_SERVER;
+        let target = Arc::new(Target { keeps, ..Target::default() });
+        targets.insert(place.clone(), target.clone());
+        target
     }
 
     /// Forgets targets that nobody asks for any more.
@@ -83,6 +95,8 @@ impl Targets {
 
 /// One target.
 pub struct Target {
+    /// Whether it keeps its connection.
+    keeps: bool,
     state: Mutex<State>,
 }
 
@@ -91,6 +105,8 @@ struct State {
     memory: Memory,
     /// What went wrong in the last collection.
     failing: Option<Kind>,
+    /// The collectors that made nothing in it.
+    failing_collectors: Vec<(&'static str, Kind)>,
     totals: Totals,
     /// The role that INFO said last.
     role: String,
@@ -105,12 +121,13 @@ impl Default for Target {
             connection: None,
             memory: Memory::default(),
             failing: None,
+            failing_collectors: vec![],
             totals: Totals::default(),
             role: String::new(),
             under_way: vec![],
             used: Instant::now(),
         };
-        Self { state: Mutex::new(state) }
+        Self { keeps: true, state: Mutex::new(state) }
     }
 }
 
@@ -158,18 +175,25 @@ impl Target {
     pub fn take_back(&self, lent: Lent) {
         let mut state = lock(&self.state);
         state.memory = lent.memory;
-        if let Some(connection) = lent.connection.filter(Connection::is_usable) {
+        if let Some(connection) = lent.connection.filter(|c| self.keeps && c.is_usable()) {
             state.connection.get_or_insert(connection);
         }
     }
 
     /// Counts a collection, and logs when something begins to go wrong and when it is well again; in between
     /// only at debug level.
-    pub fn count(&self, address: &Address, took: Duration, error: Option<&(Kind, String)>) {
-        let before = {
+    pub fn count(&self, address: &Address, took: Duration, snapshot: &Snapshot) {
+        let failed = |(name, progress): &(_, _)| match progress {
+            Progress::Failed(kind) => Some((*name, *kind)),
+            _ => None,
+        };
+        let collectors: Vec<_> = snapshot.collectors.iter().filter_map(failed).collect();
+        let error = snapshot.error.as_ref();
+        let (before, failing) = {
             let mut state = lock(&self.state);
             state.totals.add(took);
-            std::mem::replace(&mut state.failing, error.map(|(kind, _)| *kind))
+            let before = std::mem::replace(&mut state.failing, error.map(|(kind, _)| *kind));
+            (before, std::mem::replace(&mut state.failing_collectors, collectors.clone()))
         };
         match error {
             Some((kind, text)) if before == Some(*kind) => {
@@ -180,6 +204,11 @@ impl Target {
             }
             None if before.is_some() => info!(target = %address, "collection is well again"),
             None => {}
+        }
+        // What a server refuses for good is told where it is remembered.
+        let is_news = |pair: &&(_, Kind)| error.is_none() && !pair.1.is_lasting() && !failing.contains(*pair);
+        for (collector, kind) in collectors.iter().filter(is_news) {
+            warn!(target = %address, collector, reason = kind.as_str(), "collector fails: see the debug log");
         }
     }
 
@@ -205,7 +234,12 @@ mod tests {
     use crate::config::collect::KeyPattern;
 
     fn place(port: u16) -> Place {
-        Place { address: Address::tcp("h", port), login: Login::default(), tls: Tls::default() }
+        Place {
+            address: Address::tcp("h", port),
+            login: Login::default(),
+            tls: Tls::default(),
+            lists_nodes: false,
+        }
     }
 
     fn keys(pattern: &str) -> Keys {

@@ -5,9 +5,11 @@ use crate::collect::run::{self, Buffers, Request};
 use crate::collect::{Connecting, Nodes, Snapshot};
 use crate::config::address::Endpoint;
 use crate::config::collect::{Collect, Keys};
+use crate::config::scrape::HostPattern;
 use crate::config::{Address, Connect};
 use crate::connect::{self, Connection, Converse, Deadline, Error};
 use crate::net::tls;
+use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -19,6 +21,8 @@ pub struct Worker<'a> {
     pub connect: &'a Connect,
     /// What is collected.
     pub collect: &'a Collect,
+    /// Which servers a request may name.
+    pub allow: &'a [HostPattern],
     /// TLS towards Redis.
     pub clients: &'a tls::Clients,
 }
@@ -69,6 +73,16 @@ impl Worker<'_> {
         run::run(connection, request, &mut lent.memory, buffers, snapshot).await
     }
 
+    /// A node that a target of a request names is a target that the request names.
+    fn admit(&self, node: &Address) -> Result<(), Error> {
+        if !self.place.lists_nodes || self.allow.iter().any(|pattern| pattern.matches(&node.endpoint)) {
+            return Ok(());
+        }
+        let source =
+            io::Error::new(io::ErrorKind::PermissionDenied, "--scrape.allow does not list this node");
+        Err(Error::Connect { address: node.to_string(), source })
+    }
+
     async fn dial(&self, address: &Address, deadline: Deadline) -> Result<Connection, Error> {
         let deadline = deadline.at_most(self.connect.timeout);
         connect::connect(address, &self.place.login, &self.place.tls, self.clients, deadline).await
@@ -84,6 +98,7 @@ impl Nodes for Worker<'_> {
             };
             let mut address = Address::tcp(if host.is_empty() { own } else { host }, port);
             address.tls = self.place.address.tls;
+            self.admit(&address)?;
             let connection = self.dial(&address, deadline).await?;
             Ok(Box::new(connection) as Box<dyn Converse>)
         })

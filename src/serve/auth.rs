@@ -40,37 +40,50 @@ pub enum Verdict {
 /// Everybody who may ask; nobody listed means everybody.
 pub struct Users {
     known: Vec<(String, PasswordCheck)>,
-    /// Keys the hashes of this process; made anew at each start and reload.
-    key: hmac::Key,
-    /// Hashes of user and password that bcrypt found right.
-    right: Mutex<HashSet<[u8; 32]>>,
+    checker: Arc<Checker>,
     /// A hash that nothing fits and that costs as much as the real ones; `None` where there are none.
     decoy: Option<Arc<str>>,
-    checks: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
 }
 
-impl Users {
-    /// The user of the flags and those of a document.
-    pub fn new(flag: Option<&BasicAuth>, hashes: &BTreeMap<String, Secret>) -> Self {
-        let flag = flag.map(|auth| (auth.user.clone(), auth.password.clone()));
-        let hashed = hashes.iter().map(|(user, hash)| (user.clone(), PasswordCheck::Bcrypt(hash.clone())));
-        let known: Vec<_> = flag.into_iter().chain(hashed).collect();
-        let decoy = known.iter().find_map(|(_, check)| match check {
-            PasswordCheck::Bcrypt(hash) => Some(decoy(hash.expose())),
-            PasswordCheck::Plain(_) => None,
-        });
+/// Checks passwords, and remembers which were right. Stays when the users are read again, so that nobody has
+/// to stand in line once more.
+pub struct Checker {
+    /// Keys the hashes of this process; made anew at each start.
+    key: hmac::Key,
+    /// Hashes of user, password and bcrypt hash that belong together.
+    right: Mutex<HashSet<[u8; 32]>>,
+    checks: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Default for Checker {
+    fn default() -> Self {
         let mut seed = [0; 32];
         // Without randomness from the kernel there is no TLS either; the key still differs by start.
         let _ = rand::SecureRandom::fill(&rand::SystemRandom::new(), &mut seed);
         Self {
-            known,
             key: hmac::Key::new(hmac::HMAC_SHA256, &seed),
             right: Mutex::default(),
-            decoy,
             checks: Arc::new(Semaphore::new(CHECKS)),
-            waiting: Arc::new(Semaphore::new(CHECKS + WAITING)),
+            waiting: Semaphore::new(CHECKS + WAITING),
         }
+    }
+}
+
+impl Users {
+    /// The user of the flags and those of a document.
+    pub fn new(flag: Option<&BasicAuth>, hashes: &BTreeMap<String, Secret>, checker: Arc<Checker>) -> Self {
+        let flag = flag.map(|auth| (auth.user.clone(), auth.password.clone()));
+        let hashed = hashes.iter().map(|(user, hash)| (user.clone(), PasswordCheck::Bcrypt(hash.clone())));
+        let known: Vec<_> = flag.into_iter().chain(hashed).collect();
+        let hashes = known.iter().filter_map(|(_, check)| match check {
+            PasswordCheck::Bcrypt(hash) => Some(hash.expose()),
+            PasswordCheck::Plain(_) => None,
+        });
+        // As dear as the dearest: `$2b$12$…` says the cost.
+        let dearest = hashes.max_by_key(|hash| hash.split('$').nth(2).map(str::to_owned));
+        let decoy = dearest.map(decoy);
+        Self { known, checker, decoy }
     }
 
     /// Whether a request with this `Authorization` may go on.
@@ -103,15 +116,15 @@ impl Users {
     }
 
     async fn check_hash(&self, user: &[u8], password: Vec<u8>, hash: &Secret) -> Verdict {
-        let proof = self.proof(user, &password);
-        if self.right.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&proof) {
+        let proof = self.checker.proof(user, &password, hash);
+        if self.checker.right.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&proof) {
             return Verdict::Allowed;
         }
         match self.bcrypt(password, hash.expose().into()).await {
             None => Verdict::Busy,
             Some(false) => Verdict::Denied,
             Some(true) => {
-                let mut right = self.right.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut right = self.checker.right.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if right.len() >= REMEMBERED {
                     right.clear();
                 }
@@ -132,8 +145,8 @@ impl Users {
 
     /// Whether the password fits the hash; `None` when too many wait.
     async fn bcrypt(&self, password: Vec<u8>, hash: Arc<str>) -> Option<bool> {
-        let _place = self.waiting.try_acquire().ok()?;
-        let turn = self.checks.clone().acquire_owned().await.ok()?;
+        let _place = self.checker.waiting.try_acquire().ok()?;
+        let turn = self.checker.checks.clone().acquire_owned().await.ok()?;
         let check = tokio::task::spawn_blocking(move || {
             let _turn = turn; // kept until the work is done, though the client may have left
             bcrypt::verify(password, &hash).unwrap_or(false)
@@ -143,14 +156,18 @@ impl Users {
 
     /// Compares hashes, not texts: in constant time, whatever the lengths.
     fn is_same(&self, expected: &[u8], given: &[u8]) -> bool {
-        let expected = hmac::sign(&self.key, expected);
-        hmac::verify(&self.key, given, expected.as_ref()).is_ok()
+        let key = &self.checker.key;
+        hmac::verify(key, given, hmac::sign(key, expected).as_ref()).is_ok()
     }
+}
 
-    fn proof(&self, user: &[u8], password: &[u8]) -> [u8; 32] {
+impl Checker {
+    fn proof(&self, user: &[u8], password: &[u8], hash: &Secret) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(&user.len().to_be_bytes());
-        context.update(user);
+        for part in [user, hash.expose().as_bytes()] {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
         context.update(password);
         let mut proof = [0; 32];
         proof.copy_from_slice(context.sign().as_ref());
@@ -195,13 +212,13 @@ mod tests {
 
     #[tokio::test]
     async fn without_users_everybody_may_ask() {
-        assert_eq!(Users::new(None, &BTreeMap::new()).check(None).await, Verdict::Allowed);
+        assert_eq!(Users::new(None, &BTreeMap::new(), Arc::default()).check(None).await, Verdict::Allowed);
     }
 
     #[tokio::test]
     async fn a_plain_and_a_hashed_user_are_known_by_their_own_passwords() {
         let flag = BasicAuth { user: "plain".into(), password: PasswordCheck::Plain(Secret::new("p:w")) };
-        let users = Users::new(Some(&flag), &BTreeMap::from([("hashed".into(), hash())]));
+        let users = Users::new(Some(&flag), &BTreeMap::from([("hashed".into(), hash())]), Arc::default());
         assert_eq!(users.check(None).await, Verdict::Denied);
         for _ in 0..2 {
             check(&users, &basic("plain:p:w"), Verdict::Allowed).await;
@@ -218,9 +235,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_right_once_is_not_computed_again() {
-        let users = Users::new(None, &BTreeMap::from([("hashed".into(), hash())]));
+        let users = Users::new(None, &BTreeMap::from([("hashed".into(), hash())]), Arc::default());
         check(&users, &basic("hashed:secret"), Verdict::Allowed).await;
-        users.checks.close();
+        users.checker.checks.close();
         check(&users, &basic("hashed:secret"), Verdict::Allowed).await;
         check(&users, &basic("hashed:wrong"), Verdict::Busy).await;
         check(&users, &basic("nobody:wrong"), Verdict::Busy).await;
@@ -228,8 +245,8 @@ mod tests {
 
     #[tokio::test]
     async fn guesses_beyond_the_waiting_line_are_turned_away() {
-        let users = Users::new(None, &BTreeMap::from([("hashed".into(), hash())]));
-        let _all = users.waiting.try_acquire_many((CHECKS + WAITING) as u32).expect("free places");
+        let users = Users::new(None, &BTreeMap::from([("hashed".into(), hash())]), Arc::default());
+        let _all = users.checker.waiting.try_acquire_many((CHECKS + WAITING) as u32).expect("free places");
         check(&users, &basic("hashed:secret"), Verdict::Busy).await;
     }
 

@@ -8,10 +8,11 @@
 //! What a newcomer would get wrong: a connection is never closed here while a handler works for it. A
 //! collection has its own deadline.
 
-use super::{State, answer};
+use super::{Places, State, answer};
 use crate::telemetry::Metrics;
+use bytes::Bytes;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -53,8 +54,9 @@ const HEAD: usize = 32 * 1024;
 /// What is read ahead of a connection, in bytes.
 const AHEAD: u32 = 64 * 1024;
 
-/// Requests at once in one HTTP/2 connection.
-const STREAMS: u32 = 32;
+/// Requests at once in one HTTP/2 connection. Prometheus has only one: all targets behind us share it, and some
+/// may hang.
+const STREAMS: u32 = 256;
 
 /// All connections of all listeners.
 pub struct Connections {
@@ -193,6 +195,8 @@ pub struct Activity {
     since: AtomicU64,
     /// Handlers at work.
     handling: AtomicU32,
+    /// Answers of which the client has not taken a byte: over HTTP/2 it may leave them where they are.
+    untaken: AtomicU32,
     /// HTTP/2: what is read is not always the beginning of a request.
     multiplexed: AtomicBool,
 }
@@ -216,6 +220,7 @@ impl Activity {
             phase: AtomicU8::new(Phase::Head as u8),
             since: AtomicU64::new(0),
             handling: AtomicU32::new(0),
+            untaken: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
         };
         activity.enter(Phase::Head);
@@ -256,6 +261,7 @@ impl Activity {
         let limit = match self.phase() {
             Phase::Head | Phase::Idle if stopping => STOP_TIME,
             Phase::Head => HEAD_TIME,
+            Phase::Idle if self.untaken.load(Ordering::Relaxed) > 0 => SEND_TIME,
             Phase::Idle => IDLE_TIME,
             Phase::Stuck => SEND_TIME,
         };
@@ -292,6 +298,49 @@ impl Drop for Handled {
     fn drop(&mut self) {
         self.0.enter(Phase::Idle);
         self.0.handling.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer on its way: dropped when it is handed to the connection, or with it.
+struct Sent {
+    inner: super::response::Body,
+    _untaken: Untaken,
+    /// The page takes memory until the client takes it.
+    _places: Option<Places>,
+}
+
+struct Untaken(Arc<Activity>);
+
+impl Untaken {
+    fn new(activity: Arc<Activity>) -> Self {
+        activity.untaken.fetch_add(1, Ordering::Relaxed);
+        Self(activity)
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.0.untaken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -411,9 +460,12 @@ async fn handle(
     activity: Arc<Activity>,
     state: State,
     request: Request<Incoming>,
-) -> Result<hyper::Response<super::response::Body>, Infallible> {
+) -> Result<hyper::Response<Sent>, Infallible> {
     let _handled = activity.begin();
-    Ok(answer(state, request).await)
+    let untaken = Untaken::new(activity.clone());
+    let mut response = answer(state, request).await;
+    let places = response.extensions_mut().remove();
+    Ok(response.map(|inner| Sent { inner, _untaken: untaken, _places: places }))
 }
 
 /// A socket that notes what happens on it.

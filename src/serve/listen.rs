@@ -3,6 +3,7 @@
 use super::State;
 use super::connections::Connections;
 use crate::config::serve::Listen;
+use rustix::io::Errno;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -58,13 +59,22 @@ pub async fn bind(places: &[Listen]) -> Result<Vec<Listener>, Error> {
                 if addresses.is_empty() {
                     return Err(fault(io::Error::other("the name has no address")));
                 }
-                for address in addresses {
-                    listeners.push(bind_tcp(address).map_err(fault)?);
-                }
+                let bound = addresses.into_iter().map(bind_tcp);
+                // `localhost` may name `::1` on a machine without IPv6: what does not exist is no failure.
+                let (bound, missing): (Vec<_>, Vec<_>) =
+                    bound.partition(|one| !one.as_ref().is_err_and(is_absent));
+                let bound = if bound.is_empty() { missing } else { bound };
+                listeners.extend(bound.into_iter().collect::<io::Result<Vec<_>>>().map_err(fault)?);
             }
         }
     }
     Ok(listeners)
+}
+
+/// Whether this machine has no such address, or no such family of addresses.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// All addresses of both families; of IPv4 alone where the kernel has no IPv6.

@@ -34,7 +34,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use web::{Site, Web};
 
 /// The largest body of a request that is read, in bytes. No route needs one.
@@ -79,6 +79,10 @@ impl Room {
         Self { all: Arc::new(Semaphore::new(all)), named: Arc::new(Semaphore::new((all - all / 8).max(1))) }
     }
 }
+
+/// What a request takes of the [`Room`]. Goes with the answer, and is free again when the client has that.
+#[derive(Clone)]
+struct Places(#[expect(dead_code, reason = "held, not looked at")] Arc<Vec<OwnedSemaphorePermit>>);
 
 /// The future of a handler.
 pub type Handling = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -155,12 +159,14 @@ async fn guarded(state: State, site: &Site, request: Request<Incoming>) -> Resul
     let route = route.ok_or(Refusal::NotFound)?;
     let request = without_body(request).await?;
     let place = |room: &Arc<Semaphore>| room.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded);
-    let _places = match route.cost {
+    let places = match route.cost {
         Cost::Light => vec![],
         Cost::Own => vec![place(&state.room.all)?],
         Cost::Named => vec![place(&state.room.named)?, place(&state.room.all)?],
     };
-    Ok((route.handler)(state, request).await)
+    let mut response = (route.handler)(state, request).await;
+    response.extensions_mut().insert(Places(Arc::new(places)));
+    Ok(response)
 }
 
 fn route(state: &State, path: &str) -> Option<&'static Route> {

@@ -85,7 +85,10 @@ fn wanted(config: &Config, query: &Query) -> Result<Job, Refused> {
     let keys = keys.map_err(|error| Refused::Bad(format!("Invalid parameter: {error}")))?;
     let mut job = job(config, address, Origin::Request, keys);
     if let Some(name) = query.get("tls_server_name").or_else(|| query.get("tls-server-name")) {
-        job.place.tls.server_name = Some(name.to_owned());
+        // Of no use without TLS, where it would only make another target of the same server.
+        if job.place.address.tls {
+            job.place.tls.server_name = Some(name.to_owned());
+        }
     }
     Ok(job)
 }
@@ -120,7 +123,8 @@ fn hint(target: &Address) {
 pub fn job(config: &Config, address: Address, origin: Origin, keys: Keys) -> Job {
     let login = login(config, &address, origin);
     let tls = config.connect.tls.clone();
-    Job { place: Place { address: address.without_credentials(), login, tls }, keys }
+    let lists_nodes = origin == Origin::Request && !config.scrape.allow.is_empty();
+    Job { place: Place { address: address.without_credentials(), login, tls, lists_nodes }, keys }
 }
 
 /// Who we are to a server.
@@ -200,11 +204,12 @@ mod tests {
     #[test]
     fn the_server_name_of_a_request_replaces_that_of_the_flags() {
         for (query, expected) in [
-            ("target=h", "flag"),
-            ("target=h&tls_server_name=", "flag"),
-            ("target=h&tls_server_name=a", "a"),
-            ("target=h&tls-server-name=b", "b"),
-            ("target=h&tls-server-name=b&tls_server_name=a", "a"),
+            ("target=rediss://h", "flag"),
+            ("target=h&tls_server_name=a", "flag"),
+            ("target=rediss://h&tls_server_name=", "flag"),
+            ("target=rediss://h&tls_server_name=a", "a"),
+            ("target=rediss://h&tls-server-name=b", "b"),
+            ("target=rediss://h&tls-server-name=b&tls_server_name=a", "a"),
         ] {
             let mut config = Config::default();
             config.connect.tls.server_name = Some("flag".into());

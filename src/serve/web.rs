@@ -7,7 +7,7 @@
 //! What a newcomer would get wrong: nothing watches the files in the background. A server that nobody asks
 //! has no need of new certificates.
 
-use super::auth::Users;
+use super::auth::{Checker, Users};
 use crate::config::Serve;
 use crate::config::web::{RateLimit, TlsServer, WebConfig};
 use crate::net::tls::{self, Stamp};
@@ -41,6 +41,7 @@ pub enum Error {
 /// The state that is in use, and where it came from.
 pub struct Web {
     source: Serve,
+    checker: Arc<Checker>,
     metrics: Arc<Metrics>,
     current: RwLock<Arc<Site>>,
     /// Of all files that were read, good or not.
@@ -66,9 +67,11 @@ impl Web {
     /// Reads the files for the first time.
     pub fn open(source: &Serve, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let mut stamps = vec![];
-        let site = load(source, &mut stamps)?;
+        let checker = Arc::<Checker>::default();
+        let site = load(source, &checker, &mut stamps)?;
         Ok(Self {
             source: source.clone(),
+            checker,
             metrics,
             current: RwLock::new(Arc::new(site)),
             stamps: Mutex::new(stamps),
@@ -108,7 +111,7 @@ impl Web {
 
     fn read(&self, stamps: &mut Vec<Stamp>) -> Result<(), Error> {
         let mut fresh = vec![];
-        let loaded = load(&self.source, &mut fresh);
+        let loaded = load(&self.source, &self.checker, &mut fresh);
         if loaded.is_err() {
             // A document that cannot be understood names no files: those of before may hold the cure.
             let known: Vec<_> = stamps.iter().map(|stamp| Stamp::of(stamp.path())).collect();
@@ -152,7 +155,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Reads everything, and notes which files that were and how they looked before they were read.
-fn load(source: &Serve, stamps: &mut Vec<Stamp>) -> Result<Site, Error> {
+fn load(source: &Serve, checker: &Arc<Checker>, stamps: &mut Vec<Stamp>) -> Result<Site, Error> {
     let config = match &source.web_config {
         None => WebConfig { tls: source.tls.as_ref().map(TlsServer::from_flags), ..WebConfig::default() },
         Some(path) => {
@@ -172,7 +175,7 @@ fn load(source: &Serve, stamps: &mut Vec<Stamp>) -> Result<Site, Error> {
     };
     Ok(Site {
         tls,
-        users: Users::new(source.basic_auth.as_ref(), &config.users),
+        users: Users::new(source.basic_auth.as_ref(), &config.users, checker.clone()),
         headers: config.headers.iter().filter_map(header).collect(),
         rate: config.rate_limit.map(Rate::new),
     })

@@ -108,6 +108,25 @@ static EXPORTER_BUILD: Desc =
     Desc::gauge("redis_exporter_build_info", "Version, commit, day and compiler of this exporter; always 1.")
         .labels(&["version", "commit_sha", "build_date", "golang_version"]);
 
+/// Every family of this file.
+pub fn descs() -> [&'static Desc; 13] {
+    [
+        &BUILD,
+        &DENIED,
+        &OVERLOADED,
+        &UNAUTHORIZED,
+        &LIMITED,
+        &CROWDED_OUT,
+        &TOO_SLOW,
+        &RELOAD_FAILURES,
+        &RELOADED,
+        &WEB_RELOADED,
+        &PANICS,
+        &BAD_REQUESTS,
+        &EXPORTER_BUILD,
+    ]
+}
+
 /// Records which build this is, in the family that users of the peer know. There is no Go here: the label
 /// of that name says which Rust compiler.
 pub fn record_build(out: &mut Builder) {

@@ -16,7 +16,7 @@ static RESIDENT: Desc =
 static VIRTUAL: Desc = Desc::gauge("process_virtual_memory_bytes", "Address space in use, in bytes.");
 static VIRTUAL_MAX: Desc = Desc::gauge(
     "process_virtual_memory_max_bytes",
-    "Address space that may be used, in bytes; -1: no limit.",
+    "Address space that may be used, in bytes; the largest number of 64 bits where there is no limit.",
 );
 static START: Desc =
     Desc::gauge("process_start_time_seconds", "When this process started, as Unix time in seconds.");
@@ -28,6 +28,11 @@ static SENT: Desc = Desc::counter(
     "process_network_transmit_bytes_total",
     "Bytes sent by all interfaces of the network namespace of this process.",
 );
+
+/// Every family of this file.
+pub fn descs() -> [&'static Desc; 9] {
+    [&CPU, &MAX_FDS, &OPEN_FDS, &RESIDENT, &VIRTUAL, &VIRTUAL_MAX, &START, &RECEIVED, &SENT]
+}
 
 /// Records all of it. Costs some ten small reads.
 pub fn record(out: &mut Builder) {

@@ -725,7 +725,7 @@ pub static GROUPS: &[Group] = &[
                 "",
                 "USER",
                 Set::Text(|d, v| d.auth_user = v),
-                "The user that callers must give, on every path. Needs one of the passwords.",
+                "The user that callers must give, on every path but /-/healthy and /-/ready. Needs one of the passwords.",
             ),
             flag(
                 "basic-auth-password",

@@ -4,9 +4,9 @@
 //! starts a moment later finds its port taken. Asking whether a port can be bound is not enough either, as
 //! two tests may ask at once. So a port is ours while we hold the lock of a file that is named after it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -56,13 +56,13 @@ fn is_free(number: u16) -> bool {
 /// Locks the file of this port, or says that another process holds it. The kernel gives the lock back when
 /// its holder dies, however it dies.
 fn lock(number: u16) -> Option<File> {
-    let folder = std::env::temp_dir().join("redvigil-ports");
-    if fs::create_dir_all(&folder).is_ok() {
-        // Another user's tests share the ports of the machine; where we are not the owner this fails, rightly.
-        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777));
-    }
+    // One folder for each user, who alone may write there: in a shared one somebody else could leave links.
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("redvigil-ports-{user}"));
+    let _ = DirBuilder::new().mode(0o700).create(&folder);
+    let meta = fs::symlink_metadata(&folder).ok()?;
+    assert!(meta.is_dir() && meta.uid() == user, "{} is not ours", folder.display());
     let file = OpenOptions::new().create(true).append(true).open(folder.join(number.to_string())).ok()?;
-    let _ = file.set_permissions(fs::Permissions::from_mode(0o666));
     file.try_lock().ok()?;
     Some(file)
 }
