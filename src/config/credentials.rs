@@ -226,6 +226,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_sends_no_password_in_the_clear_where_our_own_target_has_tls() {
+        let check = |own: &str, target: &str, expected: bool| {
+            let connect = Connect {
+                password: Secret::new("pw"),
+                flag_target: Some(Address::parse(own).expect(own)),
+                trusted: HostPattern::parse_list("*").expect("a pattern"),
+                ..Connect::default()
+            };
+            let target = Address::parse(target).expect(target);
+            assert_eq!(connect.credentials(&target, Origin::Request).is_some(), expected, "{own} {target}");
+        };
+        check("redis://own", "redis://other", true);
+        check("rediss://own", "rediss://other", true);
+        check("rediss://own", "redis://other", false);
+    }
+
+    #[test]
     fn a_password_file_is_an_object_of_strings() {
         fn check(text: &str, expected: Result<usize, &str>) {
             match (parse_password_file(text), expected) {

@@ -43,7 +43,8 @@ pub enum HostPattern {
 
 impl HostPattern {
     /// Reads one pattern: an address or a network (`10.0.0.7`, `10.0.0.0/8`, `fd00::/8`), a host name with
-    /// `*` for any run of characters and a port if it matters (`*.redis.prod`, `cache-1:6379`,
+    /// `*` for any characters but a dot, `*.` at the start for any parts of a name, and a port if it matters
+    /// (`*.redis.prod`, `cache-1:6379`,
     /// `[::1]:6379`), or the path of a socket (`unix:///run/*.sock`).
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
@@ -219,6 +220,8 @@ mod tests {
         check("cache-1:6379", &["cache-1", "valkey://cache-1/2"], &["cache-1:6380"]);
         check("*.redis.prod", &["a.redis.prod", "a.b.redis.prod:1"], &["redis.prod", "a.redis.prod.evil"]);
         check("*", &["a", "10.0.0.1", "[::1]:1"], &["unix:///run/a"]);
+        check("redis-*", &["redis-1", "redis-1:7"], &["redis-1.evil.example", "redis"]);
+        check("r-*.prod", &["r-1.prod"], &["r-1.x.prod", "r-1.prod.evil"]);
         check("a*b*c*", &["abc", "a1b2c3", "abbc"], &["acb", "ab", "xabc"]);
         check("aa*aa", &["aaaa", "aabaa"], &["aaa"]);
         check("10.0.*", &["10.0.3.4"], &["10.0.evil.example", "10.1.0.0"]);

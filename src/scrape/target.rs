@@ -264,6 +264,19 @@ mod tests {
         assert!(target.seat(&keys("a")).to_start.is_some());
     }
 
+    #[test]
+    fn only_so_many_targets_of_one_server_keep_a_connection() {
+        let targets = Targets::default();
+        let database = |db| {
+            let mut place = place(1);
+            place.address.db = db;
+            targets.get(&place).keeps
+        };
+        assert!((0..4).all(database) && !(4..10).any(database));
+        assert!(database(0), "it is still one of the four");
+        assert!(targets.get(&place(2)).keeps, "another server");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_longest_unused_target_makes_room() {
         let targets = Targets::default();

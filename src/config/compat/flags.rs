@@ -583,8 +583,9 @@ pub static GROUPS: &[Group] = &[
                     d.config.scrape.allow.extend(HostPattern::parse_list(v)?);
                     Ok(())
                 }),
-                "The only targets that are accepted: host names with *, host:port, networks such as 10.0.0.0/8, \
-                 unix:///path, by comma. Empty: every target but unix sockets. May be repeated.",
+                "The only targets that are accepted: host names with * (which stays within one part of a name, but \
+                 for *.domain), host:port, networks such as 10.0.0.0/8, unix:///path, by comma. Empty: every \
+                 target but unix sockets. May be repeated.",
             ),
             flag(
                 "scrape.credentials-for",
