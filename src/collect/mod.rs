@@ -152,7 +152,8 @@ impl Asks<'_> {
     /// Asks a command. `what` is its name without arguments (`CONFIG GET`): what the server refused under
     /// that name before is not sent again.
     pub fn push<W: AsRef<[u8]>>(&mut self, what: &'static str, words: &[W]) {
-        let sent = match self.memory.refused.get(what) {
+        let known = [what, plain_name(what)].into_iter().find_map(|name| self.memory.refused.get(name));
+        let sent = match known {
             Some(kind) => Err(*kind),
             None => {
                 self.batch.push(words);
@@ -161,6 +162,11 @@ impl Asks<'_> {
         };
         self.slots.push(Slot { what, sent });
     }
+}
+
+/// `CONFIG GET` for `CONFIG GET (several)`: a server that does not know the command does not know it in any form.
+fn plain_name(what: &'static str) -> &'static str {
+    what.split(" (").next().unwrap_or(what)
 }
 
 /// The replies to the commands that one collector asked.

@@ -2,7 +2,7 @@
 //! itself.
 
 use super::snapshot::{Progress, Snapshot};
-use super::{ALL, Answers, Asks, Collector, Context, Failure, How, Slot, When};
+use super::{ALL, Answers, Asks, Collector, Context, Failure, How, Slot, When, plain_name};
 use crate::connect::{Batch, Error, Kind, Replies, Reply};
 use exposition::{Builder, Families};
 use std::sync::Arc;
@@ -78,7 +78,8 @@ impl Slot {
         let may_do_without = self.what != "INFO";
         let reply = replies.get(*self.sent.as_ref().ok()?).filter(|_| may_do_without);
         let refusal = reply.and_then(Reply::error)?;
-        Some((self.what, refusal.kind())).filter(|(_, kind)| kind.is_lasting())
+        let what = if refusal.is_unknown_command() { plain_name(self.what) } else { self.what };
+        Some((what, refusal.kind())).filter(|(_, kind)| kind.is_lasting())
     }
 }
 

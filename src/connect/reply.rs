@@ -250,6 +250,12 @@ impl<'a> Refusal<'a> {
         !words.is_empty() && String::from_utf8_lossy(self.text).contains(words)
     }
 
+    /// Whether the server does not know the command at all, whatever its subcommand.
+    pub fn is_unknown_command(self) -> bool {
+        const START: &[u8] = b"ERR unknown command";
+        self.text.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
+    }
+
     /// What kind of refusal it is.
     pub fn kind(self) -> Kind {
         Kind::of_reply(self.text)
