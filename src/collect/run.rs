@@ -117,11 +117,11 @@ pub async fn run(
         }
     };
     let info = Info::parse(&text);
-    if learn(memory, &info) {
+    let known = info.server();
+    if learn(memory, &info, &known) {
         round.forget_remembered();
     }
     memory.plain_info |= !plain.is_empty();
-    let known = info.server();
     let context = request.context(Some(&known), Some(&info), memory);
     round.asked.retain(|(collector, _)| (collector.when)(&context) == When::Now);
     let mut visit = Visit { server, request, context, snapshot, broken, refused: vec![] };
@@ -280,14 +280,14 @@ fn knows_no_sections(replies: &Replies) -> bool {
 }
 
 /// Another run_id is another process: what the old one refused says nothing of it. True where it is one.
-fn learn(memory: &mut Memory, info: &Info<'_>) -> bool {
-    let (run_id, server) = (info.get("run_id").unwrap_or_default(), info.server());
+fn learn(memory: &mut Memory, info: &Info<'_>, server: &Server) -> bool {
+    let run_id = info.get("run_id").unwrap_or_default();
     // Where there is no run_id, a new version is a new process.
-    let is_another = memory.run_id != run_id || memory.server.as_ref().is_some_and(|known| *known != server);
+    let is_another = memory.run_id != run_id || memory.server.as_ref().is_some_and(|known| known != server);
     if is_another {
         *memory = Memory { run_id: run_id.to_owned(), ..Memory::default() };
     }
-    memory.server = Some(server);
+    memory.server = Some(server.clone());
     is_another
 }
 

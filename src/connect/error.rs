@@ -209,14 +209,7 @@ impl Error {
 
     /// The message and its causes in one line, as an edge prints it.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        crate::telemetry::log::chain(self)
     }
 }
 

@@ -160,7 +160,7 @@ impl<'a> Reply<'a> {
 
     /// The number of an integer reply, or of a text that is one. Booleans are 1 and 0.
     pub fn integer(self) -> Option<i64> {
-        match self.raw_scalar()? {
+        match self.bytes()? {
             b"t" if self.node().kind == Type::Integer => Some(1),
             b"f" if self.node().kind == Type::Integer => Some(0),
             bytes => std::str::from_utf8(bytes).ok()?.trim().parse().ok(),
@@ -173,10 +173,6 @@ impl<'a> Reply<'a> {
             Some(n) => Some(n as f64),
             None => self.text()?.trim().parse().ok(),
         }
-    }
-
-    fn raw_scalar(self) -> Option<&'a [u8]> {
-        self.bytes()
     }
 
     /// Whether the value is nil.

@@ -5,8 +5,8 @@
 
 use crate::config::{Config, credentials, validate};
 use crate::serve::reload::Wanted;
-use crate::serve::web::{self, Web};
-use crate::telemetry::Metrics;
+use crate::serve::web::Web;
+use crate::telemetry::{Metrics, log};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
@@ -43,7 +43,7 @@ impl Reloader {
 
     fn reload(&self) -> Result<(), String> {
         let passwords = self.passwords();
-        let web = self.web.reload().map_err(|error| format!("failed to reload: {}", web::chain(&error)));
+        let web = self.web.reload().map_err(|error| format!("failed to reload: {}", log::chain(&error)));
         passwords.and(web)
     }
 

@@ -11,7 +11,7 @@ use super::auth::{Checker, Users};
 use crate::config::Serve;
 use crate::config::web::{RateLimit, TlsServer, WebConfig};
 use crate::net::tls::{self, Stamp};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, log};
 use hyper::header::{HeaderName, HeaderValue};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -133,7 +133,7 @@ impl Web {
             Err(fault) => {
                 if !was_failing {
                     error!(
-                        error = chain(&fault),
+                        error = log::chain(&fault),
                         "web config or certificates cannot be used: the last good ones stay"
                     );
                 }
@@ -141,17 +141,6 @@ impl Web {
             }
         }
     }
-}
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Reads everything, and notes which files that were and how they looked before they were read.

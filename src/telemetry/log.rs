@@ -29,6 +29,17 @@ pub fn start(config: &Telemetry) {
     };
 }
 
+/// An error and its causes in one line, as an edge says them.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// The form of one line.
 #[derive(Clone, Copy)]
 enum Line {
