@@ -34,6 +34,8 @@ pub struct Connect {
     /// Every target gets [`Self::password`]: the peer's multi-target mode, an empty `--redis.addr` with
     /// `--redis.password`, and no `--scrape.credentials-for` that narrows it.
     pub password_for_all: bool,
+    /// `credentials:`: who we are to members of services, and to other servers that a profile names.
+    pub profiles: Vec<super::Profile>,
 }
 
 impl Default for Connect {
@@ -50,6 +52,7 @@ impl Default for Connect {
             trusted: vec![],
             flag_target: Some(Address::default()),
             password_for_all: false,
+            profiles: vec![],
         }
     }
 }

@@ -8,6 +8,8 @@
 //! a scrape must not be able to have a password sent in the clear that the flags send by TLS.
 
 use super::address::Endpoint;
+use super::connect::Tls;
+use super::scrape::HostPattern;
 use super::{Address, Connect, Secret, validate};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -28,6 +30,77 @@ pub enum Origin {
     Flag,
     /// Whoever sent a `/scrape` request.
     Request,
+}
+
+/// A profile of `credentials:`: who we are to the servers that it matches. The first that matches counts.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// Its name, for messages.
+    pub name: String,
+    /// `match.services`: names of services, all of whose members and Sentinels it is for.
+    pub services: Vec<String>,
+    /// `match.hosts`: servers that it is for. Where both are given, both must match.
+    pub hosts: Vec<HostPattern>,
+    /// For data nodes; without a password nothing is sent.
+    pub data: Option<Credentials>,
+    /// For Sentinels: they have users of their own.
+    pub sentinel: Option<Credentials>,
+    /// `tls:`: TLS towards these servers; `None`: as the address says, with the settings of the flags.
+    pub tls: Option<Tls>,
+}
+
+/// What a server is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It holds data.
+    Data,
+    /// It is a Sentinel.
+    Sentinel,
+}
+
+/// How to reach a member: who we are to it, whether by TLS, and by which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// What to authenticate with; `None`: not at all.
+    pub credentials: Option<Credentials>,
+    /// Whether by TLS.
+    pub by_tls: bool,
+    /// The settings of TLS.
+    pub tls: Tls,
+}
+
+impl Connect {
+    /// How to reach a server of a service: what its own address says, else what the first profile that
+    /// matches says. A server that matches none gets no password.
+    pub fn access(&self, service: &str, address: &Address, side: Side) -> Access {
+        let profile = self.profiles.iter().find(|profile| profile.matches(service, address));
+        let own = address.password.clone().filter(|password| !password.is_empty());
+        let own = own.map(|password| Credentials { user: address.user.clone(), password });
+        let of_profile = profile.and_then(|profile| match side {
+            Side::Data => profile.data.clone(),
+            Side::Sentinel => profile.sentinel.clone(),
+        });
+        let tls = profile.and_then(|profile| profile.tls.clone());
+        Access {
+            credentials: own.or(of_profile),
+            by_tls: address.tls || tls.is_some(),
+            tls: tls.unwrap_or_else(|| self.tls.clone()),
+        }
+    }
+}
+
+impl Profile {
+    /// Whether the profile is for this server of this service.
+    pub fn matches(&self, service: &str, address: &Address) -> bool {
+        let by_service = self.services.iter().any(|name| name == service);
+        let by_host = self.hosts.iter().any(|pattern| pattern.matches(&address.endpoint));
+        match (self.services.is_empty(), self.hosts.is_empty()) {
+            (true, true) => false,
+            (false, true) => by_service,
+            (true, false) => by_host,
+            (false, false) => by_service && by_host,
+        }
+    }
 }
 
 impl Connect {

@@ -14,6 +14,8 @@ pub mod collect;
 pub mod compat;
 pub mod connect;
 pub mod credentials;
+pub mod discover;
+pub mod resilience;
 pub mod scrape;
 pub mod secret;
 pub mod serve;
@@ -25,7 +27,9 @@ pub mod web;
 pub use address::Address;
 pub use collect::Collect;
 pub use connect::Connect;
-pub use credentials::{Credentials, Origin};
+pub use credentials::{Credentials, Origin, Profile};
+pub use discover::Discover;
+pub use resilience::Resilience;
 pub use scrape::Scrape;
 pub use secret::Secret;
 pub use serve::Serve;
@@ -34,8 +38,12 @@ pub use telemetry::Telemetry;
 /// Everything that the operator said, with defaults where nothing was said.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
+    /// How failures are taken.
+    pub resilience: Resilience,
     /// How to reach servers, and who we are to them.
     pub connect: Connect,
+    /// Which services there are.
+    pub discover: Discover,
     /// What to ask servers for.
     pub collect: Collect,
     /// Which targets, and in what time.

@@ -15,13 +15,50 @@ pub struct Scrape {
     /// `--scrape.timeout-offset`: how much sooner than the caller's time-out we answer; at most a quarter
     /// of that time-out is taken. 500 ms.
     pub timeout_offset: Duration,
-    /// `--scrape.allow`: which targets `/scrape` accepts; empty: all TCP targets.
+    /// `--scrape.allow`: which targets `/scrape` accepts; empty: all TCP targets, and with `services:` their
+    /// members only.
     pub allow: Vec<HostPattern>,
+    /// `global.scrape_interval`: how often each member is collected. 15 s.
+    pub interval: Duration,
+    /// `global.scrape_timeout`: how long a collection of a member may take. 5 s; not more than the interval.
+    pub timeout: Duration,
+    /// `scrape.concurrency`: collections of members at once. 64.
+    pub concurrency: usize,
+    /// `scrape.per_host`: collections at once on one host. 4.
+    pub per_host: usize,
+    /// `scrape.key_scans`.
+    pub key_scans: KeyScans,
+}
+
+/// When keys of members are looked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeyScans {
+    /// How often. 5 min.
+    pub interval: Duration,
+    /// Whether replicas are asked rather than masters, where there is one. On.
+    pub replicas_first: bool,
+    /// How many keys a second are looked at on one server. 20,000.
+    pub keys_per_second: u32,
+}
+
+impl Default for KeyScans {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(300), replicas_first: true, keys_per_second: 20_000 }
+    }
 }
 
 impl Default for Scrape {
     fn default() -> Self {
-        Self { target: Some(Address::default()), timeout_offset: Duration::from_millis(500), allow: vec![] }
+        Self {
+            target: Some(Address::default()),
+            timeout_offset: Duration::from_millis(500),
+            allow: vec![],
+            interval: Duration::from_secs(15),
+            timeout: Duration::from_secs(5),
+            concurrency: 64,
+            per_host: 4,
+            key_scans: KeyScans::default(),
+        }
     }
 }
 
