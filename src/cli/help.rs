@@ -10,7 +10,8 @@ const WIDTH: usize = 100;
 pub fn text() -> String {
     let mut text = format!(
         "redvigil {} keeps watch over Redis and Valkey, and takes the place of redis_exporter.\n\n\
-         Usage: redvigil [flags]\n       redvigil completions bash|zsh|fish\n\n",
+         Usage: redvigil [flags]\n       redvigil check FILE [flags]\n       \
+         redvigil completions bash|zsh|fish\n\n",
         build::VERSION
     );
     text.push_str(&wrap(

@@ -328,10 +328,8 @@ static MATCH: Table<Profile> = Table {
              match.",
         ),
     ],
-    finish: |profile, scope| {
-        if !scope.said("services") && !scope.said("hosts")
-            || profile.services.is_empty() && profile.hosts.is_empty()
-        {
+    finish: |_, scope| {
+        if scope.items("services") + scope.items("hosts") == 0 {
             scope.problem_here("matches nothing; expected services, hosts or both");
         }
     },
@@ -872,7 +870,7 @@ impl CollectDraft {
 
     /// What it comes to.
     pub fn done(self) -> Collect {
-        let all = || regex::Regex::new("").ok();
+        let all = || regex::Regex::new(".*").ok();
         let search_indexes = if self.search { self.search_pattern.or_else(all) } else { None };
         Collect { search_indexes, ..self.collect }
     }
@@ -1036,7 +1034,8 @@ static COLLECT: Table<CollectDraft> = Table {
             ".*",
             "\".*\"",
             Set::Parsed("a regular expression", |d: &mut CollectDraft, v, _| {
-                d.search_pattern = Some(validate::regex(v)?);
+                let pattern = validate::regex(v).map_err(|error| format!("{error}; expected one such as ^idx:"))?;
+                d.search_pattern = Some(pattern);
                 Ok(())
             }),
             "Only search indexes whose name has a match of this regular expression.",
