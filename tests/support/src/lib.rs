@@ -3,6 +3,7 @@
 //! * [`Part`] finds the binaries that `scripts/parts.sh` installed.
 //! * [`Server`], [`Cluster`] and [`SentinelSet`] are real Redis and Valkey processes.
 //! * [`ScriptedServer`] answers from a closure: slow, half, wrong, endless or not at all.
+//! * [`Proxy`] stands between a client and a server and makes trouble on the way.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
 //! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
@@ -16,6 +17,7 @@ pub mod http;
 mod parts;
 mod port;
 mod process;
+mod proxy;
 mod resp;
 pub mod scripted;
 mod sentinel;
@@ -29,6 +31,7 @@ pub use http::Response;
 pub use parts::{Part, skipped};
 pub use port::Port;
 pub use process::Process;
+pub use proxy::{Fault, Proxy};
 pub use resp::{Connection, Value};
 pub use scripted::{Action, ScriptedServer};
 pub use sentinel::SentinelSet;
