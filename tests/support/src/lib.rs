@@ -34,6 +34,6 @@ pub use process::Process;
 pub use proxy::{Fault, Proxy};
 pub use resp::{Connection, Value};
 pub use scripted::{Action, ScriptedServer};
-pub use sentinel::SentinelSet;
+pub use sentinel::{MajorityWatch, SentinelSet, SentinelSetBuilder};
 pub use server::{Server, ServerBuilder};
 pub use wait::{wait_for, wait_until};
