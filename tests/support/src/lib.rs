@@ -25,7 +25,7 @@ mod server;
 mod wait;
 
 pub use certificates::{Certificates, Identity};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Role};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
 pub use http::Response;
 pub use parts::{Part, skipped};
