@@ -3,6 +3,7 @@
 //! * [`Part`] finds the binaries that `scripts/parts.sh` installed.
 //! * [`Server`], [`Cluster`] and [`SentinelSet`] are real Redis and Valkey processes.
 //! * [`ScriptedServer`] answers from a closure: slow, half, wrong, endless or not at all.
+//! * [`Farm`] is thousands of servers that give recorded answers, in one thread.
 //! * [`Proxy`] stands between a client and a server and makes trouble on the way.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
@@ -13,6 +14,7 @@
 mod certificates;
 mod cluster;
 mod exporter;
+mod farm;
 pub mod http;
 mod parts;
 mod port;
@@ -27,6 +29,7 @@ mod wait;
 pub use certificates::{Certificates, Identity};
 pub use cluster::{Cluster, Role};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
+pub use farm::{Behaviour, Farm};
 pub use http::Response;
 pub use parts::{Part, skipped};
 pub use port::Port;
