@@ -1,5 +1,20 @@
 //! Which services, members and targets exist.
 //!
-//! - [`cluster`]: the nodes of a Cluster, and which master holds which key
+//! - [`service`]: the words: topology, service, member, master, failover
+//! - [`board`]: what the providers found, put together and published
+//! - `fixed`, `file`, `sentinel`, [`cluster`]: the providers, one future a service
+//! - `merge`: a member that is known under two addresses is one
+//! - `rewrite`: announced addresses into reachable ones
+//!
+//! `Discovery::run` starts a provider for each service of the configuration, ends those whose service went
+//! or changed, and publishes the [`Topology`].
+//!
+//! What a newcomer would get wrong: a provider that fails keeps its last good answer. Members go only when
+//! somebody who knows says so.
 
+pub mod board;
 pub mod cluster;
+pub mod service;
+
+pub use board::{Board, World};
+pub use service::{Member, Service, Topology};
