@@ -1,0 +1,10 @@
+//! A Cluster: its nodes, its shards, and who is the master of which.
+//!
+//! - [`nodes`]: where nodes are reached
+//! - [`keys`]: which master serves which key
+
+pub mod keys;
+pub mod nodes;
+
+pub use keys::{Master, SLOTS, slot};
+pub use nodes::{Node, Unknown, nodes};
