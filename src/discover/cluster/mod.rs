@@ -2,9 +2,11 @@
 //!
 //! - [`nodes`]: where nodes are reached
 //! - [`keys`]: which master serves which key
+//! - [`table`]: what one node says of all nodes
 
 pub mod keys;
 pub mod nodes;
+pub mod table;
 
 pub use keys::{Master, SLOTS, slot};
 pub use nodes::{Node, Unknown, nodes};
