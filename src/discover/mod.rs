@@ -4,7 +4,7 @@
 //! - [`board`]: what the providers found, put together and published
 //! - `fixed`, `file`, `sentinel`, [`cluster`]: the providers, one future a service
 //! - `merge`: a member that is known under two addresses is one
-//! - `rewrite`: announced addresses into reachable ones
+//! - [`rewrite`]: announced addresses into reachable ones
 //!
 //! `Discovery::run` starts a provider for each service of the configuration, ends those whose service went
 //! or changed, and publishes the [`Topology`].
@@ -14,6 +14,7 @@
 
 pub mod board;
 pub mod cluster;
+pub mod rewrite;
 pub mod service;
 
 pub use board::{Board, World};

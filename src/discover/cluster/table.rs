@@ -226,6 +226,22 @@ impl Table {
         table.within_limits()
     }
 
+    /// The same with what another one says of who belongs together.
+    pub fn with_shards(mut self, other: Self) -> Self {
+        for row in self.rows.iter_mut().filter(|row| row.shard.is_none()) {
+            row.shard = other.rows.iter().find(|other| other.id == row.id).and_then(|row| row.shard.clone());
+        }
+        self.shards = other.shards;
+        self
+    }
+
+    /// Takes the row of this node for what the teller says of itself.
+    pub fn call_myself(&mut self, id: &str) {
+        for row in self.rows.iter_mut().filter(|row| row.id == id) {
+            row.is_myself = true;
+        }
+    }
+
     fn within_limits(self) -> Option<Self> {
         (!self.rows.is_empty() && self.rows.len() <= MOST_NODES).then_some(self)
     }
