@@ -268,7 +268,7 @@ impl Round {
                 if let Some((facts, _)) = slot.facts()
                     && let Some(id) = &facts.run_id
                 {
-                    self.identities.learn(&slot.member.address, id);
+                    self.identities.learn(&slot.member.address, &id.to_string());
                 }
                 fresh.insert(slot.member.instance.clone());
             }
