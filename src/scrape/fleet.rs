@@ -9,9 +9,10 @@
 //! a second one. The tick is skipped, counted, and the next comes an interval later.
 
 use super::once::{Crowded, Membership, Scraper, Wanted};
-use super::service::MemberReading;
+use super::service::{Limits, MemberReading};
 use super::store::{Slot, Store};
 use super::target::Job;
+use crate::collect::Facts;
 use crate::collect::run::Scope;
 use crate::config::Config;
 use crate::discover::merge::Identities;
@@ -187,6 +188,12 @@ impl Fleet {
         groups.retain(|key, _| wanted.contains_key(key));
         let new = wanted.keys().filter(|key| !groups.contains_key(*key)).count();
         let changed = changed_services(&topology, seen);
+        // What changed is known at once; the round that follows adds what the members say.
+        for name in &changed {
+            if let Some(service) = topology.service(name) {
+                put_down(&self.store, &config, service, &[]);
+            }
+        }
         let now = Instant::now();
         for (key, slots) in wanted {
             let is_new = !groups.contains_key(&key);
@@ -255,63 +262,87 @@ struct Round {
 impl Round {
     async fn run(self) -> Key {
         let mut members = JoinSet::new();
+        let config = &self.config;
         for slot in &self.slots {
-            let Some(job) = Job::of_member(&self.config, &slot.service, &slot.member, Scope::WithoutKeys) else {
-                continue;
-            };
-            members.spawn(collect(self.scraper.clone(), slot.clone(), job, self.patience, self.config.scrape.timeout));
+            let job = Job::of_member(config, &slot.service, &slot.member, Scope::WithoutKeys);
+            let Some(job) = job else { continue };
+            let time = config.scrape.timeout;
+            members.spawn(collect(self.scraper.clone(), slot.clone(), job, self.patience, time));
         }
-        let mut fresh = HashSet::new();
+        let mut read = vec![];
         while let Some(ended) = members.join_next().await {
             // A panic was counted where the collection ran.
-            if let Ok((slot, true)) = ended {
-                if let Some((facts, _)) = slot.facts()
-                    && let Some(id) = &facts.run_id
-                {
-                    self.identities.learn(&slot.member.address, &id.to_string());
-                }
-                fresh.insert(slot.member.instance.clone());
+            let Ok((slot, asked)) = ended else { continue };
+            let facts = match asked {
+                Asked::Collected => slot.facts(),
+                Asked::KnownToBeDown => None,
+                Asked::NoRoom => continue,
+            };
+            if let Some((facts, _)) = &facts
+                && let Some(id) = &facts.run_id
+            {
+                self.identities.learn(&slot.member.address, &id.to_string());
             }
+            read.push((slot, facts));
         }
-        self.conclude(&fresh);
+        self.conclude(&read);
         self.key
     }
 
     /// Puts what the members said in this round side by side.
-    fn conclude(&self, fresh: &HashSet<Arc<str>>) {
-        let topology = self.topology.borrow().clone();
-        let Some(service) = topology.service(&self.key.0) else { return };
-        let Some(book) = self.store.book(&service.name) else { return };
-        let readings = self.slots.iter().map(|slot| {
-            let facts = slot.facts().filter(|_| fresh.contains(&slot.member.instance));
-            MemberReading {
-                instance: slot.member.instance.clone(),
-                round: self.number,
-                up: facts.is_some(),
-                taken: facts.as_ref().map(|(_, taken)| *taken),
-                facts: facts.map(|(facts, _)| facts),
-            }
+    fn conclude(&self, read: &[(Arc<Slot>, Known)]) {
+        let now = std::time::Instant::now();
+        let readings = read.iter().map(|(slot, facts)| MemberReading {
+            instance: &slot.member.instance,
+            round: self.number,
+            up: facts.is_some(),
+            taken: facts.as_ref().map_or(now, |(_, taken)| *taken),
+            facts: facts.as_ref().map(|(facts, _)| facts),
         });
         let readings: Vec<_> = readings.collect();
-        book.truth().round(service, &readings, std::time::Instant::now());
+        let topology = self.topology.borrow().clone();
+        if let Some(service) = topology.service(&self.key.0) {
+            put_down(&self.store, &self.config, service, &readings);
+        }
     }
 }
 
-/// One member's part in a round: whether it was really asked.
+/// Puts into the book of a service what is known of it and of its members.
+fn put_down(store: &Store, config: &Config, service: &Service, readings: &[MemberReading<'_>]) {
+    let (Some(book), Some(configured)) = (store.book(&service.name), config.discover.service(&service.name))
+    else {
+        return;
+    };
+    let limits = Limits { lag_bytes: configured.lag_bytes, age: config.scrape.interval * 2 };
+    book.truth().round(service, readings, &limits, std::time::Instant::now());
+}
+
+/// What a member said, and when; nothing where it did not answer.
+type Known = Option<(Arc<Facts>, std::time::Instant)>;
+
+/// How a member's part in a round went.
+enum Asked {
+    Collected,
+    KnownToBeDown,
+    NoRoom,
+}
+
+/// One member's part in a round.
 async fn collect(
     scraper: Scraper,
     slot: Arc<Slot>,
     job: Job,
     patience: Instant,
     time: Duration,
-) -> (Arc<Slot>, bool) {
+) -> (Arc<Slot>, Asked) {
     let membership = Membership { slot: slot.clone(), asker: Asker::Tick, time, guarded: true };
     let wanted = Wanted { job, end: patience, member: Some(membership) };
     let asked = match scraper.collect(wanted).await {
-        Ok(outcome) => !outcome.from_breaker,
+        Ok(outcome) if outcome.from_breaker => Asked::KnownToBeDown,
+        Ok(_) => Asked::Collected,
         Err(Crowded) => {
             slot.skip();
-            false
+            Asked::NoRoom
         }
     };
     (slot, asked)

@@ -17,7 +17,7 @@ use hyper::Response;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, UNIX_EPOCH};
 
 #[derive(Serialize)]
 struct Services {
@@ -220,7 +220,7 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
         name: service.name.to_string(),
         kind: service.kind,
         up: book.as_ref().and_then(|book| book.truth().up()).unwrap_or(false),
-        master: book.as_ref().and_then(|book| book.truth().master()).map(|master| master.to_string()),
+        master: book.as_ref().and_then(|book| book.truth().master().map(ToString::to_string)),
         labels: labels.unwrap_or_default(),
         failover: service.failover.as_ref().map(|failover| FailoverJson {
             phase: failover.phase,
