@@ -4,12 +4,16 @@
 //! - [`once`]: one collection of one target on demand, shared by all who ask for the same at the same time
 //! - [`target`]: the connection that a target keeps, what is remembered of it, and how many targets there are
 //! - [`worker`]: one collection, from a connection to a snapshot
+//! - [`replication`]: how far a replica is behind its master
+//! - [`service`]: what follows from all members of a service together: who is the master, lag, failovers
 //! - [`shape`]: the outcome of a collection as metric families
 //!
 //! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns
 //! every collection under way, and is run by the daemon.
 
 pub mod once;
+pub mod replication;
+pub mod service;
 pub mod shape;
 pub mod target;
 pub mod worker;
