@@ -1,6 +1,5 @@
 //! Whole documents, and what they come to.
 
-use super::reader::Row;
 use super::*;
 use crate::config::collect::KeyPattern;
 use crate::config::credentials::Side;
@@ -574,7 +573,7 @@ fn a_document_that_says_nothing_changes_nothing() {
 }
 
 /// Every row with its path, `services[].sentinel.master`.
-fn rows() -> Vec<(String, Row)> {
+fn paths() -> Vec<(String, Row)> {
     fn walk(rows: Vec<Row>, before: &str, into: &mut Vec<(String, Row)>) {
         for mut row in rows {
             let path = format!("{before}{}", row.key);
@@ -584,7 +583,7 @@ fn rows() -> Vec<(String, Row)> {
         }
     }
     let mut all = vec![];
-    walk(DOCUMENT.rows(), "", &mut all);
+    walk(rows(), "", &mut all);
     all
 }
 
@@ -606,7 +605,7 @@ fn the_defaults_of_the_rows_are_those_of_the_structs() {
         ("", "{", "}"),
     ];
     let mut checked = 0;
-    for (path, row) in rows().iter().filter(|(_, row)| !row.default.is_empty()) {
+    for (path, row) in paths().iter().filter(|(_, row)| !row.default.is_empty()) {
         let default = if row.default == ".*" { "\".*\"" } else { row.default };
         let (prefix, before, after) =
             BESIDE.iter().find(|(prefix, ..)| path.starts_with(prefix)).expect("the last fits all");
@@ -621,7 +620,7 @@ fn the_defaults_of_the_rows_are_those_of_the_structs() {
 
 #[test]
 fn every_row_explains_itself_and_has_an_example_that_is_right() {
-    for (path, row) in rows() {
+    for (path, row) in paths() {
         assert!(row.meaning.ends_with('.') && row.meaning.len() > 8, "{path}: {}", row.meaning);
         assert!(!row.kind.is_empty(), "{path}");
         if row.example.is_empty() {
