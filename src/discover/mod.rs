@@ -14,6 +14,8 @@
 
 pub mod board;
 pub mod cluster;
+pub mod rewrite;
+pub mod sentinel;
 pub mod service;
 
 pub use board::{Board, World};

@@ -1,0 +1,3 @@
+//! Members by Sentinel.
+mod event;
+mod reply;
