@@ -7,7 +7,7 @@
 
 use super::round::{Round, blame, readers, settle};
 use super::snapshot::{Progress, Snapshot};
-use super::{ALL, Collector, Context, Failure, How, Info, Memory, Nodes, When, Work};
+use super::{ALL, Collector, Context, Facts, Failure, How, Info, Memory, Nodes, When, Work};
 use crate::config::collect::{Collect, Keys};
 use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Server};
 use exposition::{Builder, Families};
@@ -108,6 +108,8 @@ pub async fn run(
         server.ask(batch, &mut plain, request.deadline).await?;
     }
 
+    let taken = Instant::now();
+
     // INFO, which says what is in front of us, whatever HELLO or an earlier collection said.
     let text = match info_text(if plain.is_empty() { first } else { &plain }) {
         Ok(text) => text,
@@ -118,6 +120,7 @@ pub async fn run(
     };
     let info = Info::parse(&text);
     let known = info.server();
+    let facts = Arc::new(Facts::read(&info));
     if learn(memory, &info, &known) {
         round.forget_remembered();
     }
@@ -131,6 +134,8 @@ pub async fn run(
     snapshot.send_modify(|s| {
         s.up = true;
         s.role = visit.role().to_owned();
+        s.facts = Some(facts);
+        s.taken = Some(taken);
     });
 
     visit.second_round(&round, batch, second).await;

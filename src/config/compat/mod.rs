@@ -16,10 +16,14 @@ pub mod flags;
 pub mod words;
 
 use super::Config;
+use super::document::File;
+pub use super::problem::{Problem, Warning};
+use super::problem::{UNSEEN, shown};
 use draft::Draft;
 use std::ffi::OsString;
-use std::fmt;
-use words::Words;
+use std::path::PathBuf;
+use std::sync::Arc;
+use words::{By, Words};
 
 /// What the words of the operator come to.
 #[derive(Debug)]
@@ -47,36 +51,6 @@ pub enum Shell {
     Fish,
 }
 
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What the operator wrote: a flag, a variable, an argument.
-    pub place: String,
-    /// What is wrong with it, and what was expected. One line.
-    pub message: String,
-}
-
-/// One thing that works, but not as the operator may think.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What the operator wrote: a flag or a variable.
-    pub place: String,
-    /// What happens. One line.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
 /// Reads a command line (without the name of the program) and the variables that flags have.
 /// Reads the password file, the Lua scripts and whether the other files are there.
 pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
@@ -88,7 +62,7 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         _ => {}
     }
     let mut problems = vec![];
-    let words = Words::read(args, env, &mut problems);
+    let words = Words::read(args, &env, &mut problems);
     if words.is_on("help") {
         return Outcome::Help;
     }
@@ -106,8 +80,47 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         }
     }
     let mut warnings = vec![];
-    let config = draft.finish(&words, &mut problems, &mut warnings);
+    let document = draft.document.take();
+    let mut config = draft.finish(&words, &mut problems, &mut warnings);
+    if let Some(path) = document {
+        match with_document(path, config.clone(), &words, env, &mut warnings) {
+            Ok(whole) => config = whole,
+            Err(more) => problems.extend(more),
+        }
+    }
     if problems.is_empty() { Outcome::Run(Box::new(config), warnings) } else { Outcome::Problems(problems) }
+}
+
+/// Flags that say who we are to servers; with services, profiles do.
+const LOGIN: [&str; 4] = ["redis.user", "redis.password", "redis.password-file", "scrape.credentials-for"];
+
+/// What the document says, over what the flags say.
+fn with_document(
+    path: PathBuf,
+    flags: Config,
+    words: &Words,
+    env: impl Fn(&str) -> Option<OsString>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Config, Vec<Problem>> {
+    let target = words.said("redis.addr");
+    let names_target = target.by != By::Default && target.texts.iter().any(|text| !text.is_empty());
+    let target_said = names_target.then(|| target.place.clone());
+    let config = File { path, flags: Arc::new(flags), target_said }.load(env)?;
+    if !config.discover.services.is_empty() {
+        let said = LOGIN.map(|name| words.said(name));
+        let said: Vec<_> =
+            said.into_iter().filter(|said| said.texts.iter().any(|text| !text.is_empty())).collect();
+        warnings.retain(|warning| said.iter().all(|said| said.place != warning.place));
+        warnings.extend(said.into_iter().map(|said| {
+            Warning {
+                place: said.place.clone(),
+                message:
+                    "without effect: with services, the profiles of credentials say who gets which password"
+                        .into(),
+            }
+        }));
+    }
+    Ok(config)
 }
 
 fn completions(rest: &[OsString]) -> Outcome {
@@ -127,23 +140,6 @@ fn completions(rest: &[OsString]) -> Outcome {
         },
         Outcome::Completions,
     )
-}
-
-/// What stands for a value that must not be shown.
-const UNSEEN: &str = "the value";
-
-/// A value as a problem shows it: in quotes, on one line, not too long. What has an `@` may be an address
-/// with a password that went to the wrong flag.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
-    if text.contains('@') {
-        return UNSEEN.into();
-    }
-    if text.chars().count() <= LONGEST {
-        return format!("{text:?}");
-    }
-    let start: String = text.chars().take(LONGEST).collect();
-    format!("{start:?}…")
 }
 
 #[cfg(test)]
