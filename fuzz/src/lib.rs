@@ -194,7 +194,15 @@ fn everything() -> &'static (Collect, Keys) {
 fn collect(mut stranger: Stranger<'_>) -> String {
     let (config, keys) = everything();
     let deadline = Deadline::until(Instant::now() + Duration::from_secs(1));
-    let request = Request { config, keys, ping: true, deadline, nodes: &Alone, clock: || 1.7e9 };
+    let request = Request {
+        config,
+        keys,
+        scope: Default::default(),
+        ping: true,
+        deadline,
+        nodes: &Alone,
+        clock: || 1.7e9,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime of one thread can be made");
     let (mut memory, mut buffers) = (Memory::default(), Buffers::default());
