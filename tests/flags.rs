@@ -75,7 +75,7 @@ fn the_example_is_a_document_and_so_is_all_that_it_comments_out() {
     let config = check(&example).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(config.discover.services.len(), 4);
     // Whatever is commented out is a key of that place: all that can be wrong is what it says there.
-    let aside = |line: &str| line.trim_start().strip_prefix("# ").is_some_and(|rest| is_key(rest));
+    let aside = |line: &str| line.trim_start().strip_prefix("# ").is_some_and(is_key);
     let mut found = 0;
     for (index, _) in example.lines().enumerate().filter(|(_, line)| aside(line)) {
         let lines = example.lines().enumerate();

@@ -250,6 +250,9 @@ pub enum Violation {
     /// All replies that are being read, of all servers, leave no room: see [`super::reply::LARGE`].
     #[error("the replies of all servers together are larger than the limit of {0} bytes")]
     NoRoom(usize),
+    /// Something that nobody asked for, where it cannot come by itself.
+    #[error("it says something that nobody asked for")]
+    Unasked,
     /// A line longer than [`super::Limits::line`].
     #[error("a line is longer than the limit of {0} bytes")]
     LongLine(usize),

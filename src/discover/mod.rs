@@ -22,6 +22,7 @@ pub mod list;
 pub mod merge;
 pub mod run;
 pub mod rewrite;
+pub mod sentinel;
 pub mod service;
 
 pub use board::{Board, World};

@@ -10,7 +10,6 @@
 //! - [`fleet`]: every member of every service, collected each interval
 //! - [`store`]: the members, and the latest that is known of each
 //! - [`member`]: that as metric families
-//! - [`service`]: what the members of a service come to: replication, roles, failovers
 //! - [`book`]: what is kept of a service
 //!
 //! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns

@@ -2,6 +2,7 @@
 //!
 //! - [`nodes`]: where nodes are reached
 //! - [`keys`]: which master serves which key
+//! - [`mod@run`]: the provider
 //! - [`ask`]: one node
 //! - [`table`]: what one node says of all nodes
 //! - [`view`]: what many nodes said, as one picture
@@ -11,8 +12,10 @@ pub mod ask;
 pub mod follow;
 pub mod keys;
 pub mod nodes;
+pub mod run;
 pub mod table;
 pub mod view;
 
 pub use keys::{Master, SLOTS, slot};
 pub use nodes::{Node, Unknown, nodes};
+pub use run::run;

@@ -11,6 +11,7 @@
 use super::table::{Info, Role, Row, State, Table};
 use super::{Node, SLOTS};
 use crate::config::Address;
+use crate::discover::rewrite::announced;
 use crate::discover::service::ClusterView;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -123,7 +124,7 @@ pub fn merge(
     for (id, votes) in &votes {
         let (epoch, role, master) = votes.role();
         let is_silent = remembered.silent.contains(*id);
-        let address = votes.address(hostnames, rewrite)?;
+        let Some(address) = votes.address(hostnames, rewrite) else { continue };
         nodes.insert(*id, Merged { address, epoch, role, master, state: votes.state(is_silent), slots: 0 });
     }
     one_node_an_address(&mut nodes, &votes);
@@ -227,16 +228,29 @@ impl<'a> Votes<'a> {
         }
     }
 
-    /// Where most say that it is. Only a node that nobody has met does not know its own address: it is
-    /// reached where it was asked, which is no announced address.
+    /// Where most say that it is; an address that is known before one that is not.
     fn address(&self, hostnames: bool, rewrite: &dyn Fn(Address) -> Address) -> Option<Address> {
-        let (node, said, _) =
-            self.places.iter().max_by_key(|(node, _, count)| (!node.ip.is_empty(), *count))?;
-        if node.ip.is_empty() && !(hostnames && node.hostname.is_some()) {
-            return Some(said.asked.clone().without_credentials());
-        }
-        Some(rewrite(node.address(&said.asked, hostnames)))
+        let mut places: Vec<_> = self.places.iter().collect();
+        places.sort_by_key(|(node, _, count)| std::cmp::Reverse((!node.ip.is_empty(), *count)));
+        places.into_iter().find_map(|(node, said, _)| reached(node, said, hostnames, rewrite))
     }
+}
+
+/// Where we reach a node that somebody names. A node without an address is the one that speaks, and was met
+/// by nobody yet: it is reached where it was asked, which is no announced address. `None` for a host that is
+/// none.
+pub fn reached(
+    node: &Node,
+    said: &Said,
+    hostnames: bool,
+    rewrite: &dyn Fn(Address) -> Address,
+) -> Option<Address> {
+    let host = node.hostname.as_ref().filter(|_| hostnames).unwrap_or(&node.ip);
+    if host.is_empty() {
+        return Some(said.asked.clone());
+    }
+    let announced = announced(host, &node.port.to_string())?;
+    Some(rewrite(Address { tls: said.asked.tls, ..announced }))
 }
 
 /// A node that was set up anew at the address of another one takes its place: that one cannot be reached.
