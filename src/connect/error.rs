@@ -42,6 +42,8 @@ pub enum Kind {
     Unsupported,
     /// Any other error reply.
     Command,
+    /// A file that says where servers are cannot be read or understood.
+    File,
     /// A fault of our own.
     Internal,
 }
@@ -67,6 +69,7 @@ impl Kind {
             Self::ClusterDown => "clusterdown",
             Self::Unsupported => "unsupported",
             Self::Command => "command",
+            Self::File => "file",
             Self::Internal => "internal",
         }
     }
