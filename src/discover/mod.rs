@@ -2,11 +2,11 @@
 //!
 //! - [`service`]: the words: topology, service, member, master, failover
 //! - [`board`]: what the providers found, put together and published
-//! - [`fixed`], [`file`], `sentinel`, [`cluster`]: the providers, one future a service
+//! - [`fixed`], [`file`], [`sentinel`], [`cluster`]: the providers, one future a service
 //! - [`list`]: what providers of lists share
 //! - [`merge`]: a member that is known under two addresses is one
 //! - [`run`]: the loop
-//! - [`rewrite`]: announced addresses into reachable ones
+//! - `rewrite`: announced addresses into reachable ones
 //!
 //! [`Discovery::run`] starts a provider for each service of the configuration, ends those whose service went
 //! or changed, and publishes the [`Topology`].
@@ -20,8 +20,8 @@ pub mod file;
 pub mod fixed;
 pub mod list;
 pub mod merge;
-pub mod run;
 pub mod rewrite;
+pub mod run;
 pub mod sentinel;
 pub mod service;
 
