@@ -29,6 +29,10 @@ pub struct Facts {
     /// Of a replica: whether the link to its master is up. One that is down makes a replica which may not
     /// serve stale data answer MASTERDOWN.
     pub link_up: Option<bool>,
+    /// Of a replica: since how many seconds the link is up. Redis 8.2 and later.
+    pub link_up_since: Option<u64>,
+    /// Of a replica: its rank in a failover; 0 is never promoted.
+    pub priority: Option<u64>,
     /// Of a replica: whether it is receiving the whole data set.
     pub syncing: Option<bool>,
     /// `slave_repl_offset`: of a replica, up to where it applied its master's stream.
@@ -142,6 +146,8 @@ impl Facts {
                 "master_host" => first(&mut host, Some(text)),
                 "master_port" => first(&mut port, text.parse().ok()),
                 "master_link_status" => first(&mut facts.link_up, Some(text == "up")),
+                "master_link_up_since_seconds" => first(&mut facts.link_up_since, text.parse().ok()),
+                "slave_priority" => first(&mut facts.priority, text.parse().ok()),
                 "master_sync_in_progress" => first(&mut facts.syncing, flag(text)),
                 "slave_repl_offset" => first(&mut facts.replica_offset, text.parse().ok()),
                 "master_repl_offset" => first(&mut facts.offset, text.parse().ok()),
@@ -219,6 +225,8 @@ mod tests {
             assert!(replica.replica_offset.is_some() && master.replica_offset.is_none(), "{server}");
             assert_eq!(master.backlog.active, Some(true), "{server}");
             assert!(master.backlog.length <= master.backlog.size, "{server}");
+            assert_eq!((master.priority, replica.priority), (None, Some(100)), "{server}");
+            assert_eq!(replica.link_up_since.is_some(), server == "redis-8.2.3", "{server}");
             assert_eq!((master.sync_full, master.replicas), (Some(2), Some(2)), "{server}");
         }
     }
@@ -261,6 +269,6 @@ mod tests {
 
     #[test]
     fn they_are_small() {
-        assert!(size_of::<Facts>() <= 384, "{}", size_of::<Facts>());
+        assert!(size_of::<Facts>() <= 400, "{}", size_of::<Facts>());
     }
 }

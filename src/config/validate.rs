@@ -10,7 +10,20 @@ use std::path::Path;
 
 /// The paths that answer beside the metrics page.
 pub const ROUTES: &[&str] =
-    &["/", "/scrape", "/discover-cluster-nodes", "/health", "/-/healthy", "/-/ready", "/-/reload"];
+    &[
+    "/",
+    "/scrape",
+    "/sd/targets",
+    "/api/v1/services",
+    "/api/v1/targets",
+    "/api/v1/events",
+    "/discover-cluster-nodes",
+    "/health",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/-/metrics",
+];
 
 /// The start of metric names: letters, digits, `_` and `:`, no digit in front; or nothing.
 /// <https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels>

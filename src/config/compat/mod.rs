@@ -36,8 +36,22 @@ pub enum Outcome {
     Version,
     /// Completions for this shell are to be printed.
     Completions(Shell),
+    /// A document was looked at.
+    Checked(PathBuf, Result<Checked, Vec<Problem>>),
     /// Nothing can run; this is all that is wrong.
     Problems(Vec<Problem>),
+}
+
+/// The first words that are no flags.
+pub const COMMANDS: [&str; 4] = ["help", "version", "completions", "check"];
+
+/// What is said of a document that is fine.
+#[derive(Debug)]
+pub struct Checked {
+    /// How many services it names.
+    pub services: usize,
+    /// What works otherwise than one may think.
+    pub warnings: Vec<Warning>,
 }
 
 /// A shell that we write completions for.
@@ -59,8 +73,14 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         Some("help") => return Outcome::Help,
         Some("version") => return Outcome::Version,
         Some("completions") => return completions(&args[1..]),
+        Some("check") => return check(args, env),
         _ => {}
     }
+    configure(args, env)
+}
+
+/// What flags, variables and the document come to.
+fn configure(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
     let mut problems = vec![];
     let words = Words::read(args, &env, &mut problems);
     if words.is_on("help") {
@@ -121,6 +141,27 @@ fn with_document(
         }));
     }
     Ok(config)
+}
+
+/// `check FILE [flags]`: the file as it would be read by a program with these flags and variables.
+fn check(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    // Empty words say nothing, and the others keep their number.
+    args[0].clear();
+    let is_path = |word: &&mut OsString| !word.is_empty() && !word.as_encoded_bytes().starts_with(b"-");
+    let Some(file) = args.get_mut(1).filter(is_path).map(std::mem::take) else {
+        let message = "expected the path of a configuration file, then flags where there are some".into();
+        return Outcome::Problems(vec![Problem { place: "check".into(), message }]);
+    };
+    let path = PathBuf::from(&file);
+    // The last one counts.
+    args.extend(["--config.file".into(), file]);
+    match configure(args, env) {
+        Outcome::Run(config, warnings) => {
+            Outcome::Checked(path, Ok(Checked { services: config.discover.services.len(), warnings }))
+        }
+        Outcome::Problems(problems) => Outcome::Checked(path, Err(problems)),
+        other => other,
+    }
 }
 
 fn completions(rest: &[OsString]) -> Outcome {

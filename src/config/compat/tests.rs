@@ -325,9 +325,9 @@ fn what_is_wrong_is_told_by_name_value_and_expectation() {
         &["--namespace: needs a value, but the flag --debug follows; expected --namespace=NAME"],
     );
     check(
-        &["check"],
+        &["scrape"],
         &[],
-        &[r#"argument 1: "check" is no command; there are help, version and completions"#],
+        &[r#"argument 1: "scrape" is no command; there are help, version, completions, check"#],
     );
     let no_flag = "is no flag, and nothing else is expected; a value stands behind = or right after its flag";
     check(&["redis://h"], &[], &[&format!("argument 1: {no_flag}")]);

@@ -13,7 +13,7 @@ pub mod tree;
 
 use super::Config;
 use super::problem::Problem;
-use reader::{Reader, Surroundings};
+use reader::{Reader, Row, Surroundings};
 use schema::{CollectDraft, DOCUMENT, Draft};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -97,6 +97,11 @@ impl File {
         connect.password_for_all = false;
         connect.trusted.clear();
     }
+}
+
+/// Every key of a document, for the pages about it.
+pub fn rows() -> Vec<Row> {
+    DOCUMENT.rows()
 }
 
 /// The text of a document, which has an end.

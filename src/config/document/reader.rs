@@ -529,9 +529,9 @@ impl<'a> Scope<'_, 'a> {
         self.node.get(key).is_some_and(|node| !node.is_nothing())
     }
 
-    /// What the document is read in.
-    pub fn surroundings(&self) -> &Surroundings<'a> {
-        &self.reader.surroundings
+    /// How many items the list of a key has, good ones and others.
+    pub fn items(&self, key: &str) -> usize {
+        self.node.get(key).map_or(0, |node| node.items().len())
     }
 
     /// Something is wrong with the value of a key.

@@ -328,10 +328,8 @@ static MATCH: Table<Profile> = Table {
              match.",
         ),
     ],
-    finish: |profile, scope| {
-        if !scope.said("services") && !scope.said("hosts")
-            || profile.services.is_empty() && profile.hosts.is_empty()
-        {
+    finish: |_, scope| {
+        if scope.items("services") + scope.items("hosts") == 0 {
             scope.problem_here("matches nothing; expected services, hosts or both");
         }
     },
@@ -430,8 +428,7 @@ impl ServiceDraft {
     }
 }
 
-const MORE_SERVICES: &str = "\
-  - name: sessions
+const MORE_SERVICES: &str = "  - name: sessions
     cluster: { seeds: [\"c1:6379\", \"c2:6379\"] }
   - name: cache
     instances: [\"redis://cache-1:6379\", \"unix:///run/redis.sock\"]
@@ -462,7 +459,7 @@ static SERVICE: Table<ServiceDraft> = Table {
         field(
             "cluster",
             "",
-            "",
+            "{ seeds: [\"c1:6379\", \"c2:6379\"], hostnames: false }",
             Set::Section(&Part { table: &CLUSTER, at: |d: &mut ServiceDraft| d }),
             "Members are the nodes of a Cluster.",
         )
@@ -479,7 +476,7 @@ static SERVICE: Table<ServiceDraft> = Table {
         field(
             "file_sd",
             "",
-            "",
+            "{ files: [\"targets/*.json\"] }",
             Set::Section(&Part { table: &FILE_SD, at: |d: &mut ServiceDraft| d }),
             "Members are what files say.",
         )
@@ -529,7 +526,7 @@ static SERVICE: Table<ServiceDraft> = Table {
         field(
             "collect",
             "",
-            "",
+            "{ client_list: true }",
             Set::Section(&Part { table: &COLLECT, at: |d: &mut ServiceDraft| &mut d.collect }),
             "What is collected of its members, where that is not what collect says at the top. The same keys.",
         )
@@ -704,7 +701,8 @@ static SCRAPE: Table<Scrape> = Table {
             }),
             "Targets that /scrape accepts beside members of services. Without services: the only ones, in place of \
              --scrape.allow.",
-        ),
+        )
+        .aside(),
         field(
             "timeout_offset",
             "500ms",
@@ -842,7 +840,8 @@ static WEB: Table<Serve> = Table {
             }),
             "The host:port under which Prometheus reaches us, for /sd/targets. Without it, the host that the request \
              names, which is wrong behind a proxy. Goes before --web.external-address.",
-        ),
+        )
+        .aside(),
     ],
     finish: |serve, scope| {
         if serve.service_label == serve.instance_label {
@@ -872,7 +871,7 @@ impl CollectDraft {
 
     /// What it comes to.
     pub fn done(self) -> Collect {
-        let all = || regex::Regex::new("").ok();
+        let all = || regex::Regex::new(".*").ok();
         let search_indexes = if self.search { self.search_pattern.or_else(all) } else { None };
         Collect { search_indexes, ..self.collect }
     }
@@ -898,21 +897,24 @@ static COLLECT: Table<CollectDraft> = Table {
             "[\"orders:*\"]",
             Set::List(&Items { kind: KEYS, least: 0, at: |d: &mut CollectDraft| &mut d.collect.keys.check, parse: key }),
             "Patterns, [db=]pattern, URL-encoded; the keys found by SCAN are exported with size, memory and value.",
-        ),
+        )
+        .aside(),
         field(
             "check_single_keys",
             "[]",
             "[\"orders:queue\"]",
             Set::List(&Items { kind: KEYS, least: 0, at: |d: &mut CollectDraft| &mut d.collect.keys.check_single, parse: key }),
             "Keys, [db=]key, URL-encoded; looked up as they are.",
-        ),
+        )
+        .aside(),
         field(
             "count_keys",
             "[]",
             "[\"session:*\"]",
             Set::List(&Items { kind: KEYS, least: 0, at: |d: &mut CollectDraft| &mut d.collect.keys.count, parse: key }),
             "Patterns, [db=]pattern, URL-encoded; the keys found by SCAN are counted.",
-        ),
+        )
+        .aside(),
         field(
             "check_streams",
             "[]",
@@ -920,7 +922,8 @@ static COLLECT: Table<CollectDraft> = Table {
             Set::List(&Items { kind: KEYS, least: 0, at: |d: &mut CollectDraft| &mut d.collect.keys.streams, parse: key }),
             "Patterns, [db=]pattern, URL-encoded; the streams found by SCAN are exported with their groups and \
              consumers.",
-        ),
+        )
+        .aside(),
         field(
             "check_single_streams",
             "[]",
@@ -932,7 +935,8 @@ static COLLECT: Table<CollectDraft> = Table {
                 parse: key,
             }),
             "Streams, [db=]stream, URL-encoded; looked up as they are.",
-        ),
+        )
+        .aside(),
         switch(
             "streams_exclude_consumer_metrics",
             "false",
@@ -959,7 +963,8 @@ static COLLECT: Table<CollectDraft> = Table {
                 parse: |v, _| Ok(v.to_owned()),
             }),
             "Lua patterns; keys are grouped by what the first one that matches captures.",
-        ),
+        )
+        .aside(),
         field(
             "max_distinct_key_groups",
             "100",
@@ -1036,7 +1041,8 @@ static COLLECT: Table<CollectDraft> = Table {
             ".*",
             "\".*\"",
             Set::Parsed("a regular expression", |d: &mut CollectDraft, v, _| {
-                d.search_pattern = Some(validate::regex(v)?);
+                let pattern = validate::regex(v).map_err(|error| format!("{error}; expected one such as ^idx:"))?;
+                d.search_pattern = Some(pattern);
                 Ok(())
             }),
             "Only search indexes whose name has a match of this regular expression.",
