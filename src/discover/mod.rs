@@ -6,7 +6,7 @@
 //! - [`list`]: what providers of lists share
 //! - [`merge`]: a member that is known under two addresses is one
 //! - [`run`]: the loop
-//! - `rewrite`: announced addresses into reachable ones
+//! - [`rewrite`]: announced addresses into reachable ones
 //!
 //! [`Discovery::run`] starts a provider for each service of the configuration, ends those whose service went
 //! or changed, and publishes the [`Topology`].
@@ -21,6 +21,8 @@ pub mod fixed;
 pub mod list;
 pub mod merge;
 pub mod run;
+pub mod rewrite;
+pub mod sentinel;
 pub mod service;
 
 pub use board::{Board, World};

@@ -1,0 +1,1 @@
+//! Services that live and fail, round by round.
