@@ -60,13 +60,18 @@ pub async fn own_page(state: State, request: Request<()>) -> Response<Body> {
     wish.stream(sets)
 }
 
+fn set(labels: BTreeMap<String, String>, parts: Vec<Arc<Families>>) -> Labelled {
+    let labels = labels.into_iter().map(|(name, value)| (name.into_boxed_str(), value.into_boxed_str()));
+    Labelled { labels: labels.collect(), parts }
+}
+
 /// What this process says of itself.
 async fn ourselves(state: &State, config: &Config) -> Labelled {
     let mut out = Builder::with_namespace(&config.collect.namespace);
     let load = state.scraper.load();
     crate::scrape::member::record_load(load.running, load.waiting, &mut out);
     let parts = vec![Arc::new(metrics::ourselves(state, config).await), Arc::new(out.finish())];
-    Labelled::new([], parts)
+    set(BTreeMap::new(), parts)
 }
 
 /// What is known of each service.
@@ -81,7 +86,7 @@ fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -
             book.truth().record_service(service, now, &mut out);
             book.record_durations(&mut out);
         }
-        Labelled::new(labels(config, &service.name, None), vec![Arc::new(out.finish())])
+        set(labels(config, &service.name, None), vec![Arc::new(out.finish())])
     };
     wanted.map(set).collect()
 }
@@ -99,7 +104,7 @@ fn member_set(state: &State, config: &Config, slot: &Slot, now: Instant) -> Opti
     latest.outcome.record(false, !config.serve.redis_only, &mut out);
     record_member(state, slot, &view, now, &mut out);
     parts.push(Arc::new(out.finish()));
-    Some(Labelled::new(labels(config, &slot.service, Some(slot)), parts))
+    Some(set(labels(config, &slot.service, Some(slot)), parts))
 }
 
 /// What we know of a member beside what it says itself.
