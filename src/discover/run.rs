@@ -8,8 +8,8 @@
 
 use super::board::World;
 use super::merge::{Aliases, Identities, Told};
-use super::service::{Failover, Master, Member, Service, Topology};
-use super::{file, fixed};
+use super::service::{Failover, History, Master, Member, Service, Topology};
+use super::{cluster, file, fixed, sentinel};
 use crate::config::Config;
 use crate::config::credentials::Side;
 use crate::config::discover::{self, Source};
@@ -68,9 +68,28 @@ pub struct Discovery {
 
 /// A service as it was found and as it was published.
 struct Published {
+    /// What the provider put up.
     found: Arc<Service>,
+    /// The same on top of what was known when the provider was started again.
+    whole: Arc<Service>,
+    /// What was known then.
+    before: Option<Arc<Service>>,
     aliases: Aliases,
+    /// The same without members that others stand for.
     service: Arc<Service>,
+}
+
+impl Published {
+    fn nothing(name: &Arc<str>, kind: &'static str) -> Self {
+        let nothing = Arc::new(Service::unknown(name.clone(), kind));
+        Self {
+            found: nothing.clone(),
+            whole: nothing.clone(),
+            before: None,
+            aliases: Aliases::new(),
+            service: nothing,
+        }
+    }
 }
 
 /// Who answers at the address of a member that another one stands for; `None`: nobody.
@@ -158,8 +177,10 @@ impl Discovery {
                     provider.task.abort();
                     if forget {
                         let kind = service.source.kind();
+                        self.published.remove(&service.name);
                         self.world.board.put(Service::unknown(service.name.clone(), kind));
                     }
+                    self.remember(&service.name);
                     self.start(service, 0);
                 }
             }
@@ -202,19 +223,38 @@ impl Discovery {
         }
         let was_well = provider.began.elapsed() >= WELL;
         let falls = if was_well { 1 } else { provider.falls + 1 };
+        self.remember(&service.name);
         self.start(&service, falls);
+    }
+
+    /// Keeps what is known of a service whose provider begins with nothing.
+    fn remember(&mut self, name: &str) {
+        if let Some(published) = self.published.get_mut(name) {
+            published.before = Some(published.whole.clone());
+        }
     }
 
     /// Publishes what is known now. `identified`: who is who may have changed, too.
     fn publish(&mut self, identified: bool) {
         let found = self.world.board.topology(&self.running.discover.services);
+        let before = self.published.len();
         self.published.retain(|name, _| found.service(name).is_some());
-        let is_old = |service: &Service| {
-            let before = self.published.get(&service.name);
-            before.is_some_and(|before| has_same_members(&before.found, service))
-        };
-        let members_changed = self.published.len() != found.services.len()
-            || !found.services.iter().all(|service| is_old(service));
+        let mut members_changed = self.published.len() != before;
+        let services = found.services.into_iter().map(|service| {
+            let published = (self.published.entry(service.name.clone()))
+                .or_insert_with(|| Published::nothing(&service.name, service.kind));
+            if Arc::ptr_eq(&published.found, &service) {
+                return published.whole.clone();
+            }
+            let whole = match &published.before {
+                Some(before) => Arc::new(resumed(before, &service)),
+                None => service.clone(),
+            };
+            members_changed |= !has_same_members(&published.whole, &whole);
+            published.found = service;
+            whole
+        });
+        let found = Topology { services: services.collect() };
         if members_changed {
             self.identities.follow(found.members().map(|(_, member)| &member.address));
         }
@@ -241,12 +281,9 @@ impl Discovery {
 
     /// A service with each server once, and its members in order.
     fn merged(&mut self, found: Arc<Service>, identified: bool) -> Arc<Service> {
-        let published = self.published.entry(found.name.clone()).or_insert_with(|| Published {
-            found: Arc::new(Service::unknown(found.name.clone(), found.kind)),
-            aliases: Aliases::new(),
-            service: found.clone(),
-        });
-        if Arc::ptr_eq(&published.found, &found) && !identified {
+        let published = (self.published.entry(found.name.clone()))
+            .or_insert_with(|| Published::nothing(&found.name, found.kind));
+        if Arc::ptr_eq(&published.whole, &found) && !identified {
             return published.service.clone();
         }
         // The master is the one that everybody names.
@@ -280,9 +317,9 @@ impl Discovery {
             members: failover.members.iter().map(named).collect(),
             ..failover.clone()
         });
-        let service = Arc::new(Service { members, master, failover, ..Service::clone(&found) });
-        (published.found, published.service) = (found, service.clone());
-        service
+        published.service = Arc::new(Service { members, master, failover, ..Service::clone(&found) });
+        published.whole = found;
+        published.service.clone()
     }
 
     /// Asks members that others stand for who they are: those of which somebody doubts it, and those that were
@@ -349,6 +386,21 @@ impl Discovery {
     }
 }
 
+/// What a provider found that was started again, put on top of what was known before: counters go on, and
+/// members stay until it had a whole answer.
+fn resumed(before: &Service, found: &Service) -> Service {
+    let history = History {
+        completed: before.history.completed + found.history.completed,
+        aborted: before.history.aborted + found.history.aborted,
+        last: found.history.last.clone().or_else(|| before.history.last.clone()),
+    };
+    if found.answered.is_some() {
+        return Service { history, ..found.clone() };
+    }
+    let (view, failure) = (found.view.clone(), found.failure.clone());
+    Service { history, failover: None, view, failure, ..before.clone() }
+}
+
 /// The `run_id` of the server that answers there.
 async fn ask_identity(world: &World, service: &str, member: &Member) -> Result<Option<String>, Error> {
     let deadline = Deadline::until(Instant::now() + ALIAS_TIMEOUT);
@@ -376,7 +428,8 @@ async fn provide(world: World, wanted: watch::Receiver<Arc<discover::Service>>) 
     match &service.source {
         Source::Instances(_) => fixed::run(world, wanted).await,
         Source::FileSd(_) => file::run(world, wanted).await,
-        Source::Sentinel { .. } | Source::Cluster { .. } => std::future::pending().await,
+        Source::Sentinel { .. } => sentinel::run(world, service.clone()).await,
+        Source::Cluster { .. } => cluster::run(world, service.clone()).await,
     }
 }
 

@@ -278,7 +278,12 @@ fn member_of(store: &Store, slot: &Slot, view: &View) -> MemberJson {
     member_json(&slot.member, view, role.map(|role| role.as_str()), lag)
 }
 
-fn member_json(member: &Member, view: &View, role: Option<&'static str>, lag_bytes: Option<u64>) -> MemberJson {
+fn member_json(
+    member: &Member,
+    view: &View,
+    role: Option<&'static str>,
+    lag_bytes: Option<u64>,
+) -> MemberJson {
     MemberJson {
         instance: member.instance.to_string(),
         shard: member.shard.as_ref().map(ToString::to_string),
