@@ -7,6 +7,8 @@
 pub mod config;
 // What we say of ourselves: logs, counters, the process.
 pub mod telemetry;
+// Backoff, breaker, health, permits: decisions, no I/O.
+pub mod resilience;
 // Sockets to all that is not Redis, and TLS for everything.
 pub mod net;
 // One live conversation with one Redis or Valkey.

@@ -85,6 +85,13 @@ pub struct Collector {
     pub how: How,
 }
 
+impl Collector {
+    /// Whether it looks at keys: for as long as there are keys to look at.
+    pub fn is_key_work(&self) -> bool {
+        keys::ALL.iter().any(|collector| collector.name == self.name)
+    }
+}
+
 /// Whether a collector takes part in this collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {

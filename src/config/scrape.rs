@@ -213,7 +213,7 @@ fn host_matches(glob: &str, host: &str) -> bool {
 }
 
 /// Whether the whole text is as the glob says, where `*` stands for any run of characters.
-fn glob_matches(glob: &str, text: &str) -> bool {
+pub fn glob_matches(glob: &str, text: &str) -> bool {
     let Some((head, rest)) = glob.split_once('*') else { return glob == text };
     let Some(mut text) = text.strip_prefix(head) else { return false };
     let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));

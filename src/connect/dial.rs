@@ -80,7 +80,7 @@ async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<Tc
 
 /// The addresses of a host. The system's resolver cannot be interrupted and may take half a minute, so only
 /// so many are at work: the threads that they hold serve others, too.
-async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     static LOOK_UPS: Semaphore = Semaphore::const_new(64);
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);

@@ -4,6 +4,7 @@
 //! - [`handshake`]: who we are, which version of the protocol, which database
 //! - [`resp`], [`reply`]: commands into bytes, bytes into replies
 //! - [`server`]: what the server said of itself
+//! - [`subscribe`]: messages that a server sends by itself
 //! - [`error`]: what can go wrong, in a closed set of kinds
 //! - [`replay`]: the same conversation from recorded replies, for tests
 //!
@@ -17,12 +18,14 @@ pub mod replay;
 pub mod reply;
 pub mod resp;
 pub mod server;
+pub mod subscribe;
 
 pub use error::{Error, Kind};
 pub use handshake::{Login, connect};
 pub use reply::{Refusal, Replies, Reply};
 pub use resp::{Batch, Limits};
 pub use server::{Mode, Server, Version};
+pub use subscribe::{Message, Subscription};
 
 use dial::{Stream, within};
 use resp::{Decoder, Progress};

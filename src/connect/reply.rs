@@ -95,6 +95,13 @@ impl Replies {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Forgets all values, and the first so many bytes.
+    pub(super) fn forget(&mut self, bytes: usize) {
+        self.buffer.drain(..bytes.min(self.buffer.len()));
+        self.nodes.clear();
+        self.roots.clear();
+    }
+
     /// Makes room for so many more bytes, unless large replies have taken all that there is.
     pub(super) fn reserve(&mut self, bytes: usize) -> Result<(), Violation> {
         let wanted = self.buffer.len() + bytes;

@@ -87,6 +87,8 @@ pub struct Decoder {
     open: Vec<(u32, u32)>,
     /// Values so far.
     values: usize,
+    /// Whether push messages are values, rather than asides that are dropped.
+    keeps_pushes: bool,
 }
 
 /// What the decoder says after a read.
@@ -99,6 +101,11 @@ pub enum Progress {
 }
 
 impl Decoder {
+    /// A decoder for which push messages (`>`) are what is waited for.
+    pub fn of_pushes() -> Self {
+        Self { keeps_pushes: true, ..Self::default() }
+    }
+
     /// Understands what came into the buffer of `replies` until `wanted` replies are complete.
     pub fn advance(
         &mut self,
@@ -181,7 +188,8 @@ impl Decoder {
                 if self.open.len() >= limits.nesting {
                     return Err(Violation::TooDeep(limits.nesting));
                 }
-                let kind = if matches!(first, b'>' | b'|') { Type::Aside } else { Type::Array };
+                let is_aside = first == b'|' || first == b'>' && !self.keeps_pushes;
+                let kind = if is_aside { Type::Aside } else { Type::Array };
                 let at = replies.nodes.len() as u32;
                 replies.nodes.push(Node { kind, start: start as u32, len: len as u32, after: at + 1 });
                 self.at = next;

@@ -2,11 +2,13 @@
 //!
 //! - [`service`]: the words: topology, service, member, master, failover
 //! - [`board`]: what the providers found, put together and published
-//! - `fixed`, `file`, `sentinel`, [`cluster`]: the providers, one future a service
-//! - `merge`: a member that is known under two addresses is one
-//! - `rewrite`: announced addresses into reachable ones
+//! - [`fixed`], [`file`], `sentinel`, [`cluster`]: the providers, one future a service
+//! - [`list`]: what providers of lists share
+//! - [`merge`]: a member that is known under two addresses is one
+//! - [`run`]: the loop
+//! - [`rewrite`]: announced addresses into reachable ones
 //!
-//! `Discovery::run` starts a provider for each service of the configuration, ends those whose service went
+//! [`Discovery::run`] starts a provider for each service of the configuration, ends those whose service went
 //! or changed, and publishes the [`Topology`].
 //!
 //! What a newcomer would get wrong: a provider that fails keeps its last good answer. Members go only when
@@ -14,7 +16,16 @@
 
 pub mod board;
 pub mod cluster;
+pub mod file;
+pub mod fixed;
+pub mod list;
+pub mod merge;
+pub mod run;
+pub mod rewrite;
+pub mod sentinel;
 pub mod service;
 
 pub use board::{Board, World};
+pub use merge::Identities;
+pub use run::Discovery;
 pub use service::{Member, Service, Topology};

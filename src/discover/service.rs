@@ -80,7 +80,7 @@ impl Service {
 /// A member of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The address by which we reach it, without credentials.
+    /// The address by which we reach it, with the credentials that a list gives for it alone. None are shown.
     pub address: Address,
     /// The label `instance`: `host:port`, or the path of the socket.
     pub instance: Arc<str>,

@@ -28,6 +28,7 @@
 use crate::family::{Kind, SampleRef, Value};
 use crate::merge::{Page, PageFamily};
 use crate::number;
+use crate::points::Points;
 use crate::text::{Series, append, escape, labels, value_of_line};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -93,12 +94,12 @@ fn buckets(
     series: &mut Series,
     name: &str,
     sample: &SampleRef<'_>,
-    points: &[(f64, f64)],
+    points: Points<'_>,
     count: u64,
 ) {
     series.prepare(&[name, "_bucket"], sample, "le");
     let (mut last_bound, mut last_value) = (f64::NEG_INFINITY, 0.0);
-    for &(bound, value) in points {
+    for (bound, value) in points.iter() {
         // No comparison holds for NaN.
         let rises = bound > last_bound && bound >= 0.0 && bound.is_finite() && value >= last_value;
         if rises && value.fract() == 0.0 && value as u64 <= count {
@@ -114,17 +115,11 @@ fn buckets(
     whole_of_line(out, count);
 }
 
-fn quantiles(
-    out: &mut Vec<u8>,
-    series: &mut Series,
-    name: &str,
-    sample: &SampleRef<'_>,
-    points: &[(f64, f64)],
-) {
+fn quantiles(out: &mut Vec<u8>, series: &mut Series, name: &str, sample: &SampleRef<'_>, points: Points<'_>) {
     series.prepare(&[name], sample, "quantile");
-    let percents = points.iter().any(|(quantile, _)| *quantile > 1.0);
+    let percents = points.iter().any(|(quantile, _)| quantile > 1.0);
     let mut last = f64::NEG_INFINITY;
-    for &(quantile, value) in points {
+    for (quantile, value) in points.iter() {
         let quantile = if percents { hundredth(quantile) } else { quantile };
         let negative = value < 0.0;
         if quantile > last && (0.0..=1.0).contains(&quantile) && !negative {

@@ -53,15 +53,15 @@ fn metric(out: &mut Vec<u8>, kind: Kind, sample: &SampleRef<'_>) {
         Value::Distribution { points, sum, count } => {
             wire::uint(out, 1, count);
             wire::double(out, 2, sum);
-            for (bound, value) in points {
+            for (bound, value) in points.iter() {
                 wire::message(out, 3, |out| match kind {
                     Kind::Histogram => {
-                        wire::uint(out, 1, *value as u64);
-                        wire::double(out, 2, *bound);
+                        wire::uint(out, 1, value as u64);
+                        wire::double(out, 2, bound);
                     }
                     _ => {
-                        wire::double(out, 1, *bound);
-                        wire::double(out, 2, *value);
+                        wire::double(out, 1, bound);
+                        wire::double(out, 2, value);
                     }
                 });
             }

@@ -29,11 +29,11 @@ pub fn write(out: &mut Vec<u8>, page: &Page<'_>) {
                     _ => ("", "quantile"),
                 };
                 series.prepare(&[name, suffix], &sample, bound_label);
-                for (bound, value) in points {
+                for (bound, value) in points.iter() {
                     out.extend_from_slice(&series.up_to_bound);
-                    number::write(out, *bound);
+                    number::write(out, bound);
                     append(out, &["\"}"]);
-                    value_of_line(out, *value);
+                    value_of_line(out, value);
                 }
                 if kind == Kind::Histogram {
                     out.extend_from_slice(&series.up_to_bound);

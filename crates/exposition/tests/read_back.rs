@@ -113,7 +113,7 @@ fn expected_lines(family: FamilyRef<'_>) -> Vec<Line> {
             Value::Distribution { points, sum, count } => {
                 let histogram = family.kind() == Kind::Histogram;
                 let (suffix, label) = if histogram { ("_bucket", "le") } else { ("", "quantile") };
-                points.iter().for_each(|(bound, value)| line(suffix, Some((label, *bound)), *value));
+                points.iter().for_each(|(bound, value)| line(suffix, Some((label, bound)), value));
                 if histogram {
                     line(suffix, Some((label, f64::INFINITY)), count as f64);
                 }
@@ -194,7 +194,7 @@ proptest! {
                         };
                         let whole = family.kind() == Kind::Histogram;
                         let expected = points.iter().map(|(bound, value)| {
-                            (bits(*bound), bits(if whole { *value as u64 as f64 } else { *value }))
+                            (bits(bound), bits(if whole { value as u64 as f64 } else { value }))
                         });
                         prop_assert_eq!((read_count, read_sum.map(bits)), (Some(count), Some(bits(sum))));
                         prop_assert_eq!(read_points, expected.collect::<Vec<_>>());

@@ -16,10 +16,14 @@ pub mod flags;
 pub mod words;
 
 use super::Config;
+use super::document::File;
+pub use super::problem::{Problem, Warning};
+use super::problem::{UNSEEN, shown};
 use draft::Draft;
 use std::ffi::OsString;
-use std::fmt;
-use words::Words;
+use std::path::PathBuf;
+use std::sync::Arc;
+use words::{By, Words};
 
 /// What the words of the operator come to.
 #[derive(Debug)]
@@ -32,8 +36,22 @@ pub enum Outcome {
     Version,
     /// Completions for this shell are to be printed.
     Completions(Shell),
+    /// A document was looked at.
+    Checked(PathBuf, Result<Checked, Vec<Problem>>),
     /// Nothing can run; this is all that is wrong.
     Problems(Vec<Problem>),
+}
+
+/// The first words that are no flags.
+pub const COMMANDS: [&str; 4] = ["help", "version", "completions", "check"];
+
+/// What is said of a document that is fine.
+#[derive(Debug)]
+pub struct Checked {
+    /// How many services it names.
+    pub services: usize,
+    /// What works otherwise than one may think.
+    pub warnings: Vec<Warning>,
 }
 
 /// A shell that we write completions for.
@@ -47,36 +65,6 @@ pub enum Shell {
     Fish,
 }
 
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What the operator wrote: a flag, a variable, an argument.
-    pub place: String,
-    /// What is wrong with it, and what was expected. One line.
-    pub message: String,
-}
-
-/// One thing that works, but not as the operator may think.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What the operator wrote: a flag or a variable.
-    pub place: String,
-    /// What happens. One line.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
 /// Reads a command line (without the name of the program) and the variables that flags have.
 /// Reads the password file, the Lua scripts and whether the other files are there.
 pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
@@ -85,10 +73,16 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         Some("help") => return Outcome::Help,
         Some("version") => return Outcome::Version,
         Some("completions") => return completions(&args[1..]),
+        Some("check") => return check(args, env),
         _ => {}
     }
+    configure(args, env)
+}
+
+/// What flags, variables and the document come to.
+fn configure(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
     let mut problems = vec![];
-    let words = Words::read(args, env, &mut problems);
+    let words = Words::read(args, &env, &mut problems);
     if words.is_on("help") {
         return Outcome::Help;
     }
@@ -106,8 +100,68 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         }
     }
     let mut warnings = vec![];
-    let config = draft.finish(&words, &mut problems, &mut warnings);
+    let document = draft.document.take();
+    let mut config = draft.finish(&words, &mut problems, &mut warnings);
+    if let Some(path) = document {
+        match with_document(path, config.clone(), &words, env, &mut warnings) {
+            Ok(whole) => config = whole,
+            Err(more) => problems.extend(more),
+        }
+    }
     if problems.is_empty() { Outcome::Run(Box::new(config), warnings) } else { Outcome::Problems(problems) }
+}
+
+/// Flags that say who we are to servers; with services, profiles do.
+const LOGIN: [&str; 4] = ["redis.user", "redis.password", "redis.password-file", "scrape.credentials-for"];
+
+/// What the document says, over what the flags say.
+fn with_document(
+    path: PathBuf,
+    flags: Config,
+    words: &Words,
+    env: impl Fn(&str) -> Option<OsString>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Config, Vec<Problem>> {
+    let target = words.said("redis.addr");
+    let names_target = target.by != By::Default && target.texts.iter().any(|text| !text.is_empty());
+    let target_said = names_target.then(|| target.place.clone());
+    let config = File { path, flags: Arc::new(flags), target_said }.load(env)?;
+    if !config.discover.services.is_empty() {
+        let said = LOGIN.map(|name| words.said(name));
+        let said: Vec<_> =
+            said.into_iter().filter(|said| said.texts.iter().any(|text| !text.is_empty())).collect();
+        warnings.retain(|warning| said.iter().all(|said| said.place != warning.place));
+        warnings.extend(said.into_iter().map(|said| {
+            Warning {
+                place: said.place.clone(),
+                message:
+                    "without effect: with services, the profiles of credentials say who gets which password"
+                        .into(),
+            }
+        }));
+    }
+    Ok(config)
+}
+
+/// `check FILE [flags]`: the file as it would be read by a program with these flags and variables.
+fn check(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    // Empty words say nothing, and the others keep their number.
+    args[0].clear();
+    let is_path = |word: &&mut OsString| !word.is_empty() && !word.as_encoded_bytes().starts_with(b"-");
+    let Some(file) = args.get_mut(1).filter(is_path).map(std::mem::take) else {
+        let message = "expected the path of a configuration file, then flags where there are some".into();
+        return Outcome::Problems(vec![Problem { place: "check".into(), message }]);
+    };
+    let path = PathBuf::from(&file);
+    // The last one counts.
+    args.extend(["--config.file".into(), file]);
+    match configure(args, env) {
+        Outcome::Run(config, warnings) => {
+            Outcome::Checked(path, Ok(Checked { services: config.discover.services.len(), warnings }))
+        }
+        Outcome::Problems(problems) => Outcome::Checked(path, Err(problems)),
+        other => other,
+    }
 }
 
 fn completions(rest: &[OsString]) -> Outcome {
@@ -127,23 +181,6 @@ fn completions(rest: &[OsString]) -> Outcome {
         },
         Outcome::Completions,
     )
-}
-
-/// What stands for a value that must not be shown.
-const UNSEEN: &str = "the value";
-
-/// A value as a problem shows it: in quotes, on one line, not too long. What has an `@` may be an address
-/// with a password that went to the wrong flag.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
-    if text.contains('@') {
-        return UNSEEN.into();
-    }
-    if text.chars().count() <= LONGEST {
-        return format!("{text:?}");
-    }
-    let start: String = text.chars().take(LONGEST).collect();
-    format!("{start:?}…")
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! * [`Part`] finds the binaries that `scripts/parts.sh` installed.
 //! * [`Server`], [`Cluster`] and [`SentinelSet`] are real Redis and Valkey processes.
 //! * [`ScriptedServer`] answers from a closure: slow, half, wrong, endless or not at all.
+//! * [`Farm`] is thousands of servers that give recorded answers, in one thread.
+//! * [`Proxy`] stands between a client and a server and makes trouble on the way.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
 //! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
@@ -12,10 +14,12 @@
 mod certificates;
 mod cluster;
 mod exporter;
+mod farm;
 pub mod http;
 mod parts;
 mod port;
 mod process;
+mod proxy;
 mod resp;
 pub mod scripted;
 mod sentinel;
@@ -23,14 +27,16 @@ mod server;
 mod wait;
 
 pub use certificates::{Certificates, Identity};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Role};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
+pub use farm::{Behaviour, Farm};
 pub use http::Response;
 pub use parts::{Part, skipped};
 pub use port::Port;
 pub use process::Process;
+pub use proxy::{Fault, Proxy};
 pub use resp::{Connection, Value};
 pub use scripted::{Action, ScriptedServer};
-pub use sentinel::SentinelSet;
+pub use sentinel::{MajorityWatch, SentinelSet, SentinelSetBuilder};
 pub use server::{Server, ServerBuilder};
 pub use wait::{wait_for, wait_until};

@@ -100,14 +100,19 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// Connects to a port of 127.0.0.1.
     pub fn tcp(port: u16) -> io::Result<Self> {
-        Ok(Self::over(connect(port)?))
+        Self::tcp_within(port, PATIENCE)
+    }
+
+    /// Connects to a port of 127.0.0.1; each read and write then gives up after this time.
+    pub fn tcp_within(port: u16, patience: Duration) -> io::Result<Self> {
+        Ok(Self::over(connect(port, patience)?))
     }
 
     /// Connects to a port of 127.0.0.1 by TLS.
     pub fn tls(port: u16, config: Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from("localhost").expect("localhost is a name");
         let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        Ok(Self::over(StreamOwned::new(tls, connect(port)?)))
+        Ok(Self::over(StreamOwned::new(tls, connect(port, PATIENCE)?)))
     }
 
     /// Connects to a unix socket.
@@ -153,11 +158,11 @@ impl Connection {
     }
 }
 
-fn connect(port: u16) -> io::Result<TcpStream> {
+fn connect(port: u16, patience: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     Ok(stream)
 }
 

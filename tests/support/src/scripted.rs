@@ -429,16 +429,16 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn bulk(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn bulk(bytes: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-fn verbatim(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn verbatim(bytes: &[u8]) -> Vec<u8> {
     [format!("={}\r\ntxt:", bytes.len() + 4).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 /// The commands that have arrived whole, and how many bytes they take.
-fn whole_commands(bytes: &[u8]) -> io::Result<(Vec<Vec<Vec<u8>>>, usize)> {
+pub(crate) fn whole_commands(bytes: &[u8]) -> io::Result<(Vec<Vec<Vec<u8>>>, usize)> {
     let mut commands = Vec::new();
     let mut rest = bytes;
     loop {

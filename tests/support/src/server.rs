@@ -79,9 +79,14 @@ impl ServerBuilder {
     }
 
     /// Asks everybody for a password; our own commands send it.
-    pub fn password(mut self, password: &str) -> Self {
+    pub fn password(self, password: &str) -> Self {
+        self.requirepass(password).config(&format!("masterauth {password}"))
+    }
+
+    /// The half of [`Self::password`] that a Sentinel knows too.
+    pub(crate) fn requirepass(mut self, password: &str) -> Self {
         self.login = vec![password.to_owned()];
-        self.config(&format!("requirepass {password}")).config(&format!("masterauth {password}"))
+        self.config(&format!("requirepass {password}"))
     }
 
     /// Adds an ACL user. `rules` are those of `ACL SETUSER`, such as `on >secret ~* &* +info`.
@@ -272,7 +277,7 @@ impl Server {
         self.try_command(args).unwrap_or_else(|error| panic!("{}: no reply: {error}", self.address()))
     }
 
-    fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Value> {
+    pub(crate) fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Value> {
         let mut kept = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         // After an error the connection is not put back: its next reply might belong to this command.
         if let Some(mut connection) = kept.take() {

@@ -1,0 +1,525 @@
+//! What to believe of what the Sentinels say. Pure: time is passed in.
+//!
+//! A master is believed when more than half of all known Sentinels name it at the same configuration epoch,
+//! the newest that so many hold, and when it says itself that it is a master. Until another one is believed,
+//! the last one stays: a minority, a Sentinel that is stuck on an old address, or one that was restarted and
+//! tells of an old switch changes nothing.
+//!
+//! What a newcomer would get wrong: during a failover the Sentinels learn of the new master one after the
+//! other. So everything is decided anew with every single answer, not once they all have answered.
+
+use super::episode::{Episode, Phases, Signs, Turn};
+use super::event::{Event, Hello};
+use super::fellows::Fellows;
+use super::members::{Change, Members, Named};
+use super::reply::{Answer, Flags, Instance, PHASES, Useless};
+use crate::config::{Address, discover};
+use crate::discover::rewrite::rewrite;
+use crate::discover::service::{
+    Completed, History, Master, Member, SentinelState, SentinelView, Service, View,
+};
+use crate::telemetry::events::Kind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long the word of a server about its own role counts.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// How long a state must last before it is told: during a failover Sentinels disagree for a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A phase that was heard of so long ago belongs to another failover.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// Now, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The clock for durations.
+    pub at: Instant,
+    /// The clock on the wall.
+    pub time: SystemTime,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { at: Instant::now(), time: SystemTime::now() }
+    }
+}
+
+/// An entry for the event log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The kind.
+    pub kind: Kind,
+    /// What it was before.
+    pub from: Option<String>,
+    /// What it is now.
+    pub to: Option<String>,
+    /// The sentence.
+    pub message: String,
+}
+
+/// A state that is told when it has lasted for a while, and when it ended.
+#[derive(Debug, Default)]
+struct Lasting {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Lasting {
+    /// Whether it is to be told now that it is so, or no more.
+    fn turn(&mut self, is_so: bool, now: Instant) -> Option<bool> {
+        self.since = if is_so { self.since.or(Some(now)) } else { None };
+        let lasts = self.since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        let turns = if is_so { lasts && !self.is_told } else { self.is_told };
+        self.is_told ^= turns;
+        turns.then_some(is_so)
+    }
+}
+
+/// Everything that is known of the service.
+#[derive(Debug)]
+pub struct Belief {
+    service: Arc<discover::Service>,
+    fellows: Fellows,
+    members: Members,
+    /// Whether each server said that it is a master, and when; an error is no.
+    roles: BTreeMap<Arc<str>, (bool, Instant)>,
+    /// The master that was confirmed.
+    master: Option<Master>,
+    /// What a majority holds: epoch and master.
+    held: Option<(u64, Arc<str>)>,
+    /// What each Sentinel that answers holds.
+    votes: Vec<(u64, Arc<str>)>,
+    /// The master that was named before any was confirmed.
+    first_named: Option<Arc<str>>,
+    episode: Option<Episode>,
+    /// Phases heard of before the failover was seen.
+    heard: Phases,
+    history: History,
+    answered: Option<Instant>,
+    urgent: Option<(Instant, u64)>,
+    disagreement: Lasting,
+    no_majority: Lasting,
+    no_quorum: Lasting,
+    silent: BTreeMap<Arc<str>, Lasting>,
+    notices: Vec<Notice>,
+}
+
+impl Belief {
+    /// Nothing is known but where to ask.
+    pub fn new(service: Arc<discover::Service>, now: Instant) -> Self {
+        let listed = match &service.source {
+            discover::Source::Sentinel { addresses, .. } => &addresses[..],
+            _ => &[],
+        };
+        Self {
+            fellows: Fellows::new(listed, now),
+            service,
+            members: Members::default(),
+            roles: BTreeMap::new(),
+            master: None,
+            held: None,
+            votes: vec![],
+            first_named: None,
+            episode: None,
+            heard: Phases::default(),
+            history: History::default(),
+            answered: None,
+            urgent: None,
+            disagreement: Lasting::default(),
+            no_majority: Lasting::default(),
+            no_quorum: Lasting::default(),
+            silent: BTreeMap::new(),
+            notices: vec![],
+        }
+    }
+
+    /// Whom to ask.
+    pub fn sentinels(&self) -> impl Iterator<Item = (&Arc<str>, &Address)> {
+        self.fellows.all().iter().map(|fellow| (&fellow.instance, &fellow.address))
+    }
+
+    /// Where greetings are heard.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.members.all()
+    }
+
+    /// A Sentinel answered, or did not.
+    pub fn answered(&mut self, instance: &str, said: Result<Answer, Useless>, now: Moment) {
+        if said.is_ok() {
+            self.answered = Some(now.at);
+        }
+        self.fellows.record(instance, said);
+    }
+
+    /// A Sentinel published an event. Nothing of it is believed but when it came.
+    pub fn heard(&mut self, event: &Event, now: Instant) {
+        match (event, &mut self.episode) {
+            (Event::Phase(phase), Some(episode)) => episode.phases.heard(phase, now),
+            (Event::Phase(phase), None) => {
+                let first = self.heard.first();
+                let is_old = first.is_some_and(|first| now.saturating_duration_since(first) > RECENT);
+                if is_old || *phase == PHASES[0].0 {
+                    self.heard = Phases::default();
+                }
+                self.heard.heard(phase, now);
+            }
+            (Event::Aborted(why), Some(episode)) => episode.reason = Some(why),
+            _ => {}
+        }
+    }
+
+    /// Whether a greeting tells anything that the Sentinel's own answer does not.
+    pub fn is_news(&self, hello: &Hello) -> bool {
+        match self.fellows.of_id(&hello.id).map(|fellow| fellow.answer()) {
+            Some(Some(answer)) => hello.epoch > answer.master.epoch || hello.master != answer.names,
+            Some(None) | None => true,
+        }
+    }
+
+    /// A server said whether it is a master.
+    pub fn role(&mut self, instance: &Arc<str>, is_master: bool, now: Instant) {
+        self.roles.insert(instance.clone(), (is_master, now));
+    }
+
+    /// Who is to be asked for its role now.
+    pub fn questions(&self) -> Vec<Arc<Member>> {
+        let mut wanted = vec![];
+        if let Some((epoch, instance)) = self.candidate() {
+            wanted.push(instance);
+            wanted.extend(self.master.as_ref().filter(|master| epoch <= master.epoch).map(|m| &m.instance));
+        }
+        wanted.into_iter().filter_map(|instance| self.members.get(instance)).cloned().collect()
+    }
+
+    /// What a majority holds and is not confirmed yet.
+    fn candidate(&self) -> Option<(u64, &Arc<str>)> {
+        let (epoch, instance) = self.held.as_ref()?;
+        let is_other = self.master.as_ref().is_none_or(|master| master.instance != *instance);
+        is_other.then_some((*epoch, instance))
+    }
+
+    /// Draws the conclusions of all that came in.
+    pub fn decide(&mut self, now: Moment) -> Vec<Notice> {
+        self.fellows.learn(&self.service, now.at);
+        self.name_members(now.at);
+        self.vote();
+        self.confirm(now);
+        self.follow_failover(now);
+        self.tell(now.at);
+        self.roles.retain(|_, (_, at)| now.at.saturating_duration_since(*at) < FRESH);
+        std::mem::take(&mut self.notices)
+    }
+
+    fn notice(&mut self, kind: Kind, from: Option<&str>, to: Option<&str>, message: String) {
+        self.notices.push(Notice { kind, from: from.map(Into::into), to: to.map(Into::into), message });
+    }
+
+    /// Members are who those name that stand with the majority; before there is one, who anybody names.
+    fn name_members(&mut self, now: Instant) {
+        let discover::Source::Sentinel { master: shard, .. } = &self.service.source else { return };
+        let answering = self.fellows.answering();
+        let most_answer = answering.len() > self.fellows.distinct().len() / 2;
+        let holds = |answer: &Answer| {
+            let names = self.members.instance(&rewrite(&self.service, answer.names.clone()));
+            self.held.as_ref().is_none_or(|(epoch, held)| answer.master.epoch >= *epoch || names == *held)
+        };
+        let mut named = vec![];
+        for (_, answer) in answering.iter().filter(|(_, answer)| holds(answer)) {
+            let master = &answer.master.instance;
+            let names = Instance { address: answer.names.clone(), id: None, flags: Flags::default() };
+            for Instance { address, id, flags } in [master, &names].into_iter().chain(&answer.replicas) {
+                let address = rewrite(&self.service, address.clone());
+                named.push(Named { address, id: id.clone(), is_well: flags.is_well() });
+            }
+        }
+        let is_first = self.members.all().is_empty();
+        let Change { joined, left } = self.members.take(shard, named, most_answer, now);
+        if let Some(master) = &mut self.master {
+            master.instance = self.members.same(master.instance.clone());
+        }
+        if is_first && !joined.is_empty() {
+            let message = format!("The Sentinels name these members: {}.", joined.join(", "));
+            self.notice(Kind::Topology, None, None, message);
+            return;
+        }
+        for instance in joined {
+            let message = format!("{instance} is a member now: the Sentinels name it.");
+            self.notice(Kind::Topology, None, Some(&instance), message);
+        }
+        for instance in left {
+            let message = format!("{instance} is no member any more: no Sentinel names it.");
+            self.notice(Kind::Topology, Some(&instance), None, message);
+        }
+    }
+
+    /// What each Sentinel holds, and what a majority does.
+    fn vote(&mut self) {
+        let vote = |answer: &Answer| {
+            let names = rewrite(&self.service, answer.names.clone());
+            (answer.master.epoch, self.members.instance(&names))
+        };
+        self.votes = self.fellows.answering().iter().map(|(_, answer)| vote(answer)).collect();
+        self.held = held_by_majority(&self.votes, self.fellows.distinct().len());
+        if self.first_named.is_none() {
+            self.first_named = self.held.as_ref().map(|(_, instance)| instance.clone());
+        }
+    }
+
+    fn confirm(&mut self, now: Moment) {
+        let Some((epoch, instance)) = self.held.clone() else { return };
+        if let Some(master) = &mut self.master
+            && master.instance == instance
+        {
+            // Lower only where all Sentinels were made anew.
+            if epoch > master.epoch || self.votes.iter().all(|(other, _)| *other < master.epoch) {
+                master.epoch = epoch;
+            }
+            return;
+        }
+        let says = |instance: &Arc<str>| {
+            let (is_master, at) = self.roles.get(instance)?;
+            (now.at.saturating_duration_since(*at) < FRESH).then_some(*is_master)
+        };
+        if says(&instance) != Some(true) || self.members.get(&instance).is_none() {
+            return;
+        }
+        if let Some(master) = &self.master
+            && epoch <= master.epoch
+        {
+            // Epochs go back only where Sentinels were made anew, or pointed elsewhere by hand. Then nobody
+            // stands by the old master, and neither does that one itself.
+            let stands = |vote: &(u64, Arc<str>)| vote.0 >= master.epoch && vote.1 != instance;
+            if self.votes.iter().any(stands) || says(&master.instance) != Some(false) {
+                return;
+            }
+        }
+        let before = self.master.replace(Master { instance: instance.clone(), epoch, confirmed: now.at });
+        let named = self.first_named.clone().filter(|named| *named != instance);
+        match before.map(|master| master.instance).or(named) {
+            Some(from) => self.complete(from, instance, epoch, now),
+            None => {
+                let message = format!("{instance} is the master, at configuration epoch {epoch}.");
+                self.notice(Kind::Topology, None, Some(&instance), message);
+            }
+        }
+    }
+
+    fn complete(&mut self, from: Arc<str>, to: Arc<str>, epoch: u64, now: Moment) {
+        let message = format!("{to} is the master in place of {from}, at configuration epoch {epoch}.");
+        self.notice(Kind::Failover, Some(&from), Some(&to), message);
+        if let Some(episode) = &mut self.episode {
+            episode.is_completed = true;
+            episode.members.extend([from.clone(), to.clone()]);
+        }
+        let episode = self.episode.as_ref();
+        self.history.completed += 1;
+        self.history.last = Some(Completed {
+            from,
+            to,
+            began: episode.map(|episode| episode.began),
+            confirmed: now.at,
+            time: now.time,
+            phases: episode.map(|episode| episode.phases.durations(None)).unwrap_or_default(),
+        });
+    }
+
+    fn follow_failover(&mut self, now: Moment) {
+        let answering = self.fellows.answering();
+        let signs = Signs::of(answering.iter().map(|(_, answer)| *answer));
+        let is_settled = match (&self.master, &self.held) {
+            // One that is ahead of the others tells of a success that is still to come.
+            (Some(master), Some((_, held))) => {
+                master.instance == *held && self.votes.iter().all(|(epoch, _)| *epoch <= master.epoch)
+            }
+            _ => false,
+        };
+        let mut concerned = BTreeSet::new();
+        for (_, answer) in &answering {
+            if answer.master.instance.flags.failover_in_progress {
+                let moved = |replica: &&Instance| replica.flags.promoted || replica.flags.reconfigured;
+                let reach = |replica: &Instance| rewrite(&self.service, replica.address.clone());
+                let moved = answer.replicas.iter().filter(moved).map(reach);
+                concerned.extend(moved.map(|address| self.members.instance(&address)));
+            }
+        }
+        if self.episode.is_none() && signs.any() {
+            let from = self.master.as_ref().map(|master| master.instance.clone());
+            let from = from.or(self.first_named.clone());
+            let heard = std::mem::take(&mut self.heard);
+            let is_recent = heard.first().is_some_and(|at| now.at.saturating_duration_since(at) <= RECENT);
+            let heard = if is_recent { heard } else { Phases::default() };
+            self.episode = Some(Episode::begin(from.clone(), heard, now.at));
+            let name = from.as_deref().unwrap_or("the master");
+            let message = if signs.is_down {
+                format!("A failover begins: a quorum of Sentinels holds {name} for down.")
+            } else {
+                format!("A failover begins: a Sentinel replaces {name}, which is not down.")
+            };
+            self.notice(Kind::Failover, from.as_deref(), None, message);
+        }
+        let Some(episode) = &mut self.episode else { return };
+        episode.members.extend(concerned);
+        let turn = episode.watch(signs, is_settled, now.at);
+        match turn {
+            None => {}
+            Some(Turn::GaveUp) => {
+                episode.aborted += 1;
+                let why = episode.reason.take().map(|why| format!(": {why}")).unwrap_or_default();
+                let from = episode.from.clone();
+                let name = from.as_deref().unwrap_or("the master");
+                let message = format!("A failover of {name} was given up{why}. It is still the master.");
+                self.history.aborted += 1;
+                self.notice(Kind::Failover, from.as_deref(), from.as_deref(), message);
+            }
+            Some(Turn::Over) => self.end_failover(),
+            Some(Turn::Lost) => {
+                let from = self.episode.take().and_then(|episode| episode.from);
+                let name = from.as_deref().unwrap_or("the master");
+                let message = format!("There is no sign of a failover of {name} any more.");
+                self.notice(Kind::Failover, from.as_deref(), None, message);
+            }
+        }
+    }
+
+    fn end_failover(&mut self) {
+        let Some(mut episode) = self.episode.take() else { return };
+        if episode.is_completed {
+            if let Some(last) = &mut self.history.last {
+                last.phases = episode.phases.durations(episode.ended());
+            }
+            return;
+        }
+        let from = episode.from.take();
+        let name = from.as_deref().unwrap_or("the master");
+        let message = if episode.is_attempted || episode.aborted == 0 {
+            self.history.aborted += 1;
+            let why = episode.reason.map(|why| format!(": {why}")).unwrap_or_default();
+            format!("A failover of {name} was given up{why}. It is still the master.")
+        } else {
+            format!("The Sentinels hold {name} for down no more. It is still the master.")
+        };
+        self.notice(Kind::Failover, from.as_deref(), from.as_deref(), message);
+    }
+
+    /// States of the Sentinels that last, each told once.
+    fn tell(&mut self, now: Instant) {
+        let mut notices = vec![];
+        let mut say = |to: &str, message: String| {
+            let (to, kind) = (Some(to.to_owned()), Kind::Discovery);
+            notices.push(Notice { kind, from: None, to, message });
+        };
+        let all = self.fellows.all();
+        self.silent.retain(|instance, _| all.iter().any(|fellow| fellow.instance == *instance));
+        for fellow in all {
+            let state = self.silent.entry(fellow.instance.clone()).or_default();
+            let instance = &fellow.instance;
+            let why = fellow.failure.as_ref().map_or(String::new(), |useless| useless.message.clone());
+            // Not asked yet is not silent; and one failure is none.
+            let is_silent = fellow.failures >= 2 || (state.is_told && fellow.answer().is_none());
+            match state.turn(is_silent, now) {
+                Some(true) => say("unreachable", format!("Sentinel {instance} does not answer: {why}.")),
+                Some(false) => say("reachable", format!("Sentinel {instance} answers again.")),
+                None => {}
+            }
+        }
+        let known = self.fellows.distinct().len();
+        let answering = self.votes.len();
+        match self.no_majority.turn(answering <= known / 2, now) {
+            Some(true) => say(
+                "majority_lost",
+                format!("Only {answering} of {known} Sentinels answer: nobody can tell of a new master."),
+            ),
+            Some(false) => say("majority_back", format!("{answering} of {known} Sentinels answer again.")),
+            None => {}
+        }
+        match self.no_quorum.turn(self.can_authorise() == Some(false), now) {
+            Some(true) => say("quorum_lost", "The Sentinels could not authorise a failover now.".into()),
+            Some(false) => say("quorum_back", "The Sentinels can authorise a failover again.".into()),
+            None => {}
+        }
+        match self.disagreement.turn(self.disagrees(), now) {
+            Some(true) => {
+                let names: BTreeSet<_> = self.votes.iter().map(|(_, instance)| &**instance).collect();
+                let names = names.into_iter().collect::<Vec<_>>().join(", ");
+                say("disagree", format!("The Sentinels name different masters: {names}."));
+            }
+            Some(false) => say("agree", "All Sentinels that answer name the same master again.".into()),
+            None => {}
+        }
+        self.notices.extend(notices);
+    }
+
+    fn disagrees(&self) -> bool {
+        self.votes.windows(2).any(|pair| pair[0].1 != pair[1].1)
+    }
+
+    /// What most of those say that answer to it.
+    fn can_authorise(&self) -> Option<bool> {
+        let answering = self.fellows.answering();
+        let said: Vec<bool> = answering.iter().filter_map(|(_, answer)| answer.can_authorise).collect();
+        let yes = said.iter().filter(|can| **can).count();
+        (!said.is_empty()).then_some(2 * yes > said.len())
+    }
+
+    /// Whether something is under way that is worth a closer look; for at most `most` after the last news.
+    pub fn is_urgent(&mut self, most: Duration, now: Instant) -> bool {
+        let answering = self.fellows.answering();
+        let is_down = answering.iter().any(|(_, answer)| {
+            let flags = answer.master.instance.flags;
+            flags.s_down || flags.o_down || flags.failover_in_progress || answer.master.phase.is_some()
+        });
+        let is_urgent = is_down || self.episode.is_some() || self.disagrees() || self.candidate().is_some();
+        let epoch = self.votes.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0);
+        self.urgent = match self.urgent {
+            _ if !is_urgent => None,
+            Some((since, known)) if known >= epoch => Some((since, known)),
+            _ => Some((now, epoch)),
+        };
+        self.urgent.is_some_and(|(since, _)| now.saturating_duration_since(since) < most)
+    }
+
+    /// Everything for those who follow.
+    pub fn service(&self) -> Service {
+        let sentinels: Vec<SentinelState> = self.fellows.states();
+        let quorums: BTreeSet<u32> =
+            self.fellows.answering().iter().filter_map(|(_, answer)| answer.master.quorum).collect();
+        // Where they differ, the largest: only then does any of them act.
+        let quorum = quorums.last().copied();
+        let first_failure = || {
+            let failure = self.fellows.all().iter().find_map(|fellow| fellow.failure.as_ref())?;
+            Some((failure.kind, failure.message.clone()))
+        };
+        Service {
+            name: self.service.name.clone(),
+            kind: self.service.source.kind(),
+            members: self.members.all(),
+            master: self.master.clone(),
+            failover: self.episode.as_ref().map(Episode::failover),
+            history: self.history.clone(),
+            view: View::Sentinel(SentinelView {
+                epoch: self.held.as_ref().map(|(epoch, _)| *epoch),
+                quorum,
+                sentinels,
+                can_authorise: self.can_authorise(),
+            }),
+            answered: self.answered,
+            failure: if self.votes.is_empty() { first_failure() } else { None },
+        }
+    }
+}
+
+/// The newest epoch, with its master, that more than half of the voters hold.
+fn held_by_majority(votes: &[(u64, Arc<str>)], voters: usize) -> Option<(u64, Arc<str>)> {
+    let mut counts: BTreeMap<&(u64, Arc<str>), usize> = BTreeMap::new();
+    for vote in votes {
+        *counts.entry(vote).or_default() += 1;
+    }
+    counts.into_iter().rev().find(|(_, count)| *count > voters / 2).map(|(vote, _)| vote.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The Sentinels of a service: those that are listed and those that they know. Pure.
+//!
+//! What a newcomer would get wrong: a Sentinel is its run id, not its address. One that is listed by name and
+//! announced by another address votes once; and one that is known but cannot be reached still counts when it
+//! is asked what a majority is.
+
+use super::reply::{Answer, Instance, MOST_SENTINELS, Useless};
+use crate::config::{Address, discover};
+use crate::discover::rewrite::rewrite;
+use crate::discover::service::{Member, SentinelState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long one that nobody names any more is kept: after `SENTINEL RESET`, Sentinels find each other again
+/// within two greetings.
+const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// One Sentinel.
+#[derive(Clone, Debug)]
+pub struct Fellow {
+    /// Where we reach it.
+    pub address: Address,
+    /// The same as text.
+    pub instance: Arc<str>,
+    /// Whether the operator listed it.
+    pub is_listed: bool,
+    /// Its run id, once it is known.
+    pub id: Option<Arc<str>>,
+    /// What it said last.
+    last: Option<Answer>,
+    /// Why it does not answer now.
+    pub failure: Option<Useless>,
+    /// How often in a row it did not answer.
+    pub failures: u32,
+    /// When another one named it last.
+    named: Instant,
+}
+
+impl Fellow {
+    fn new(address: Address, is_listed: bool, id: Option<Arc<str>>, now: Instant) -> Self {
+        let instance = Member::instance_of(&address);
+        Self { address, instance, is_listed, id, last: None, failure: None, failures: 0, named: now }
+    }
+
+    /// What it says now; `None` while it does not answer.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.last.as_ref().filter(|_| self.failure.is_none())
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Fellows {
+    all: Vec<Fellow>,
+}
+
+impl Fellows {
+    /// Those that the operator listed.
+    pub fn new(listed: &[Address], now: Instant) -> Self {
+        let mut all: Vec<Fellow> = vec![];
+        for address in listed {
+            let fellow = Fellow::new(address.clone(), true, None, now);
+            if all.iter().all(|known| known.instance != fellow.instance) {
+                all.push(fellow);
+            }
+        }
+        Self { all }
+    }
+
+    /// Everybody whom we ask.
+    pub fn all(&self) -> &[Fellow] {
+        &self.all
+    }
+
+    /// The one with that run id.
+    pub fn of_id(&self, id: &str) -> Option<&Fellow> {
+        self.distinct().into_iter().find(|fellow| fellow.id.as_deref() == Some(id))
+    }
+
+    /// Takes what one said, or why it said nothing.
+    pub fn record(&mut self, instance: &str, said: Result<Answer, Useless>) {
+        let Some(fellow) = self.all.iter_mut().find(|fellow| &*fellow.instance == instance) else { return };
+        match said {
+            Ok(answer) => {
+                // Another process may stand at the address now.
+                fellow.id = answer.id.clone().or(fellow.id.take());
+                fellow.last = Some(answer);
+                (fellow.failure, fellow.failures) = (None, 0);
+            }
+            Err(useless) => {
+                fellow.failure = Some(useless);
+                fellow.failures = fellow.failures.saturating_add(1);
+            }
+        }
+    }
+
+    /// Each Sentinel once, sorted by instance: the address that answers before one that does not.
+    ///
+    /// Of a listed one that never told its id nobody knows which of those it is that others name under
+    /// addresses that do not answer: it counts as one of them.
+    pub fn distinct(&self) -> Vec<&Fellow> {
+        let mut by_id: BTreeMap<&str, &Fellow> = BTreeMap::new();
+        let mut nameless: Vec<&Fellow> = vec![];
+        let rank = |fellow: &Fellow| (fellow.answer().is_some(), fellow.is_listed);
+        for fellow in &self.all {
+            match &fellow.id {
+                Some(id) => {
+                    let best = by_id.entry(id).or_insert(fellow);
+                    if rank(fellow) > rank(best) {
+                        *best = fellow;
+                    }
+                }
+                None => nameless.push(fellow),
+            }
+        }
+        let mut found: Vec<&Fellow> = by_id.into_values().collect();
+        nameless.sort_by_key(|fellow| fellow.answer().is_none());
+        for fellow in nameless {
+            let same = found.iter().position(|one| one.answer().is_none() && !one.is_listed);
+            match (same, fellow.answer()) {
+                (Some(at), Some(_)) => found[at] = fellow,
+                (Some(at), None) => {
+                    // Counted there already; not twice for another nameless one either.
+                    found[at] = fellow;
+                }
+                (None, _) => found.push(fellow),
+            }
+        }
+        found.sort_by(|a, b| a.instance.cmp(&b.instance));
+        found
+    }
+
+    /// Those that answer, each once.
+    pub fn answering(&self) -> Vec<(&Fellow, &Answer)> {
+        self.distinct().into_iter().filter_map(|fellow| Some((fellow, fellow.answer()?))).collect()
+    }
+
+    /// Learns who they are of what they say of each other.
+    pub fn learn(&mut self, service: &discover::Service, now: Instant) {
+        let named = self.named(service);
+        self.identify(&named);
+        // Sentinels all speak TLS, or none does.
+        let by_tls = self.all.iter().all(|fellow| !fellow.is_listed || fellow.address.tls);
+        for (id, address) in named {
+            let address = Address { tls: by_tls, ..address };
+            let instance = Member::instance_of(&address);
+            let known = self.all.iter().position(|fellow| fellow.id.as_ref() == Some(&id));
+            let taken = self.all.iter().any(|fellow| fellow.instance == instance);
+            match known {
+                Some(at) => {
+                    let fellow = &mut self.all[at];
+                    fellow.named = now;
+                    // It moved. One that answers where we ask it is asked there.
+                    if !fellow.is_listed && fellow.answer().is_none() && !taken {
+                        *fellow = Fellow::new(address, false, Some(id), now);
+                    }
+                }
+                None if taken || self.all.len() >= MOST_SENTINELS => {}
+                None => self.all.push(Fellow::new(address, false, Some(id), now)),
+            }
+        }
+        self.forget(now);
+    }
+
+    /// The ids that those that answer name, and where each is.
+    fn named(&self, service: &discover::Service) -> BTreeMap<Arc<str>, Address> {
+        let mut named = BTreeMap::new();
+        for (_, answer) in self.answering() {
+            for Instance { address, id, .. } in &answer.sentinels {
+                if let Some(id) = id {
+                    named.entry(id.clone()).or_insert_with(|| rewrite(service, address.clone()));
+                }
+            }
+        }
+        named
+    }
+
+    /// Gives ids to those that do not tell theirs: by the address under which others name them, else by being
+    /// the only one that it does not name itself.
+    fn identify(&mut self, named: &BTreeMap<Arc<str>, Address>) {
+        let told: BTreeSet<_> = self.all.iter().filter_map(|fellow| fellow.id.clone()).collect();
+        for fellow in &mut self.all {
+            if fellow.id.is_some() {
+                continue;
+            }
+            let there = named.iter().find(|(_, address)| address.endpoint == fellow.address.endpoint);
+            let only = fellow.answer().and_then(|answer| {
+                let own = |id: &&Arc<str>| answer.sentinels.iter().all(|peer| peer.id.as_ref() != Some(*id));
+                let mut missing = named.keys().filter(own);
+                missing.next().filter(|_| missing.next().is_none())
+            });
+            fellow.id = there.map(|(id, _)| id).or(only.filter(|id| !told.contains(*id))).cloned();
+        }
+    }
+
+    /// Lets go of addresses that are another one's too, and of those that nobody names any more.
+    fn forget(&mut self, now: Instant) {
+        let listed: BTreeSet<_> =
+            self.all.iter().filter(|f| f.is_listed).filter_map(|f| f.id.clone()).collect();
+        self.all
+            .retain(|fellow| fellow.is_listed || fellow.id.as_ref().is_none_or(|id| !listed.contains(id)));
+        let most_answer = self.answering().len() > self.distinct().len() / 2;
+        self.all.retain(|fellow| {
+            let is_named = now.saturating_duration_since(fellow.named) < REMEMBERED;
+            fellow.is_listed || is_named || fellow.answer().is_some() || !most_answer
+        });
+    }
+
+    /// What each is, for those who follow.
+    pub fn states(&self) -> Vec<SentinelState> {
+        let answering = self.answering();
+        let state = |fellow: &Fellow| {
+            let answer = fellow.answer();
+            SentinelState {
+                instance: fellow.instance.clone(),
+                // Nobody asked it yet: as if it took its time.
+                failure: match (&fellow.failure, answer) {
+                    (Some(useless), _) => Some(useless.kind),
+                    (None, None) => Some(crate::connect::Kind::Timeout),
+                    (None, Some(_)) => None,
+                },
+                usable: Self::is_usable(fellow, &answering),
+                names: answer.map(|answer| Member::instance_of(&answer.names)),
+                epoch: answer.map(|answer| answer.master.epoch),
+            }
+        };
+        self.distinct().into_iter().map(state).collect()
+    }
+
+    /// Whether at least half of the others that know it say that it can vote.
+    fn is_usable(fellow: &Fellow, answering: &[(&Fellow, &Answer)]) -> bool {
+        let in_tilt = fellow.answer().is_some_and(|answer| answer.in_tilt);
+        let others = answering.iter().filter(|(other, _)| other.instance != fellow.instance);
+        let says = |(_, answer): &(&Fellow, &Answer)| {
+            let peer = answer.sentinels.iter().find(|peer| peer.id.is_some() && peer.id == fellow.id)?;
+            Some(peer.flags.is_well())
+        };
+        let said: Vec<bool> = others.filter_map(says).collect();
+        let well = said.iter().filter(|is_well| **is_well).count();
+        !in_tilt && if said.is_empty() { fellow.answer().is_some() } else { 2 * well >= said.len() }
+    }
+}

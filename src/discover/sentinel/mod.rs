@@ -1,0 +1,221 @@
+//! Members by Sentinel: who they are, and where the master is, through failovers.
+//!
+//! - [`belief`]: what to believe; [`fellows`], [`members`], [`episode`]: its parts. Pure
+//! - [`reply`], [`event`]: what Sentinels and members say, read. Pure
+//! - `watch`: the conversations
+//!
+//! Every Sentinel is asked at `discover.interval`, and every 100 ms while something is under way; an event or a
+//! greeting with news has all of them asked at once. Every answer is weighed when it comes.
+//! ACL on Sentinels: `+sentinel|master +sentinel|get-master-addr-by-name +sentinel|replicas
+//! +sentinel|sentinels +sentinel|ckquorum +sentinel|myid +info +psubscribe +ping &*`; on members: `+role +info
+//! +subscribe +ping &__sentinel__:hello`.
+//!
+//! What a newcomer would get wrong: the channel of greetings of a master is dead exactly when it matters. So
+//! each member is listened to, and the Sentinels are asked whatever anybody publishes.
+
+mod belief;
+mod episode;
+mod event;
+mod fellows;
+mod members;
+mod reply;
+mod watch;
+
+use super::board::World;
+use super::service::{Member, Service};
+use crate::config::discover;
+use belief::{Belief, Moment};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use watch::{Heard, Watch};
+
+/// How often Sentinels are asked while something is under way.
+const URGENT: Duration = Duration::from_millis(100);
+
+/// What waits to be weighed; whoever has more to tell waits.
+const WAITING: usize = 256;
+
+/// How long nothing need be published where only the time of the last answer changed.
+const UNCHANGED: Duration = Duration::from_secs(1);
+
+/// Follows a service through its Sentinels and puts up what it knows. Never returns; ends when it is dropped.
+pub async fn run(world: World, service: Arc<discover::Service>) {
+    let discover::Source::Sentinel { master, .. } = &service.source else {
+        return std::future::pending().await;
+    };
+    let interval = world.config.borrow().discover.interval;
+    let (pace, paced) = tokio::sync::watch::channel(interval);
+    let (heard, hearing) = mpsc::channel(WAITING);
+    let watch = Watch {
+        world: world.clone(),
+        service: service.clone(),
+        master: master.as_str().into(),
+        pace: paced,
+        heard,
+    };
+    let belief = Belief::new(service, Instant::now());
+    let conversations = Conversations { watch, all: JoinSet::new(), running: BTreeMap::new() };
+    let wake = BTreeMap::new();
+    Provider { world, belief, conversations, pace, hearing, wake, published: None }.follow().await;
+}
+
+/// The loop that weighs what the conversations bring.
+struct Provider {
+    world: World,
+    belief: Belief,
+    conversations: Conversations,
+    pace: tokio::sync::watch::Sender<Duration>,
+    hearing: mpsc::Receiver<Heard>,
+    /// To have each Sentinel asked at once.
+    wake: BTreeMap<Arc<str>, Arc<Notify>>,
+    published: Option<(Service, Instant)>,
+}
+
+impl Provider {
+    async fn follow(mut self) {
+        loop {
+            self.decide();
+            self.converse();
+            self.publish();
+            // States that last are told by the clock, whoever is silent.
+            let next = (*self.pace.borrow()).min(UNCHANGED);
+            if let Ok(Some(heard)) = timeout(next, self.hearing.recv()).await {
+                self.take(heard);
+            }
+            // Each answer may be the one that makes a majority, but those that are here are weighed together.
+            for _ in 0..WAITING {
+                let Ok(heard) = self.hearing.try_recv() else { break };
+                self.take(heard);
+            }
+        }
+    }
+
+    fn take(&mut self, heard: Heard) {
+        let now = Moment::now();
+        match heard {
+            Heard::Answer(instance, said) => self.belief.answered(&instance, *said, now),
+            Heard::Event(event) => {
+                self.belief.heard(&event, now.at);
+                self.ask_all();
+            }
+            Heard::Hello(hello) if self.belief.is_news(&hello) => self.ask_all(),
+            Heard::Hello(_) => {}
+            Heard::Listening => self.ask_all(),
+            Heard::Role(instance, is_master) => self.belief.role(&instance, is_master, now.at),
+        }
+    }
+
+    fn ask_all(&self) {
+        self.wake.values().for_each(|wake| wake.notify_one());
+    }
+
+    fn decide(&mut self) {
+        let now = Moment::now();
+        let name = self.conversations.watch.service.name.clone();
+        for notice in self.belief.decide(now) {
+            let (from, to) = (notice.from.as_deref(), notice.to.as_deref());
+            self.world.events.push(&name, notice.kind, from, to, notice.message);
+        }
+        let config = self.world.config.borrow().clone();
+        let interval = config.discover.interval;
+        let is_urgent = self.belief.is_urgent(config.resilience.health.failover_max, now.at);
+        let pace = if is_urgent { interval.min(URGENT) } else { interval };
+        self.pace.send_if_modified(|now| std::mem::replace(now, pace) != pace);
+    }
+
+    /// Begins the conversations that are wanted, and ends all others.
+    fn converse(&mut self) {
+        let mut wanted = BTreeSet::new();
+        let sentinels: Vec<_> = self.belief.sentinels().map(|(i, a)| (i.clone(), a.clone())).collect();
+        self.wake.retain(|instance, _| sentinels.iter().any(|(known, _)| known == instance));
+        for (instance, address) in sentinels {
+            let wake = self.wake.entry(instance.clone()).or_default().clone();
+            let key = (Purpose::Ask, instance.clone());
+            let (asked, place) = (instance.clone(), address.clone());
+            self.conversations.keep(&mut wanted, key, |watch| watch.ask(asked, place, wake));
+            self.conversations.keep(&mut wanted, (Purpose::Events, instance), |w| w.events(address));
+        }
+        for member in self.belief.members() {
+            let key = (Purpose::Greetings, member.instance.clone());
+            self.conversations.keep(&mut wanted, key, |watch| watch.greetings(member.address.clone()));
+        }
+        for member in self.belief.questions() {
+            let Member { instance, address, .. } = Member::clone(&member);
+            let key = (Purpose::Role, instance.clone());
+            self.conversations.keep(&mut wanted, key, |watch| watch.roles(instance, address));
+        }
+        self.conversations.end_others(&wanted);
+    }
+
+    fn publish(&mut self) {
+        let service = self.belief.service();
+        let is_due = self.published.as_ref().is_none_or(|(last, at)| {
+            !is_same(last, &service) || (last.answered != service.answered && at.elapsed() >= UNCHANGED)
+        });
+        if is_due {
+            self.published = Some((service.clone(), Instant::now()));
+            self.world.board.put(service);
+        }
+    }
+}
+
+/// Whether nothing but the time of the last answer differs.
+fn is_same(one: &Service, other: &Service) -> bool {
+    one.members == other.members
+        && one.master == other.master
+        && one.failover == other.failover
+        && one.history == other.history
+        && one.view == other.view
+        && one.failure == other.failure
+}
+
+/// What a conversation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Ask,
+    Events,
+    Greetings,
+    Role,
+}
+
+/// All conversations that are under way; they end with this.
+struct Conversations {
+    watch: Watch,
+    all: JoinSet<()>,
+    running: BTreeMap<(Purpose, Arc<str>), AbortHandle>,
+}
+
+impl Conversations {
+    /// Keeps a conversation, or begins it.
+    fn keep<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        wanted: &mut BTreeSet<(Purpose, Arc<str>)>,
+        key: (Purpose, Arc<str>),
+        begin: impl FnOnce(Watch) -> F,
+    ) {
+        // They never end by themselves: one that did has panicked, and begins anew.
+        if self.running.get(&key).is_none_or(AbortHandle::is_finished) {
+            self.running.insert(key.clone(), self.all.spawn(begin(self.watch.clone())));
+        }
+        wanted.insert(key);
+    }
+
+    fn end_others(&mut self, wanted: &BTreeSet<(Purpose, Arc<str>)>) {
+        self.running.retain(|key, running| {
+            let stays = wanted.contains(key);
+            if !stays {
+                running.abort();
+            }
+            stays
+        });
+        while let Some(ended) = self.all.try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                self.watch.world.metrics.panics.increment();
+            }
+        }
+    }
+}

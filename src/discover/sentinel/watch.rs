@@ -1,0 +1,323 @@
+//! The conversations: with each Sentinel one that asks and one that listens, with each member one that
+//! listens, and one that asks a candidate for its role.
+//!
+//! Each is a loop of its own that never ends, so that one that hangs delays nobody. All that they learn goes
+//! through one channel to the belief. An answer waits where the channel is full; nothing is lost.
+//!
+//! What a newcomer would get wrong: whoever was asked too late says nothing. After a time-out the connection
+//! is gone, and the next question goes over a new one.
+
+use super::event::{Event, HELLO, Hello};
+use super::reply::{self, Answer, Useless};
+use crate::config::credentials::Side;
+use crate::config::{Address, discover};
+use crate::connect::subscribe::Channels;
+use crate::connect::{
+    Batch, Connection, Converse, Deadline, Error, Kind, Message, Replies, Reply, Subscription, Version,
+};
+use crate::discover::board::World;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How long anybody may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long a subscription may be silent before it has to show that it lives.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Questions to one Sentinel are at least so far apart, however many events call for them.
+const APART: Duration = Duration::from_millis(10);
+
+/// How often a candidate is asked for its role.
+const ROLE_EVERY: Duration = Duration::from_millis(50);
+
+/// The first and the longest pause after failures.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// The pause after a refusal that will stay.
+const LASTING: Duration = Duration::from_secs(60);
+
+/// What was learned.
+#[derive(Debug)]
+pub enum Heard {
+    /// A Sentinel answered, or did not.
+    Answer(Arc<str>, Box<Result<Answer, Useless>>),
+    /// A Sentinel published an event.
+    Event(Event),
+    /// A greeting came by.
+    Hello(Hello),
+    /// We listen, and may have missed something before.
+    Listening,
+    /// A server said whether it is a master.
+    Role(Arc<str>, bool),
+}
+
+/// What all conversations of a service share.
+#[derive(Clone)]
+pub struct Watch {
+    /// What providers stand on.
+    pub world: World,
+    /// The service.
+    pub service: Arc<discover::Service>,
+    /// The name of the master.
+    pub master: Arc<str>,
+    /// How often to ask.
+    pub pace: watch::Receiver<Duration>,
+    /// Where what was learned goes. Holds a few hundred; those that talk wait for room.
+    pub heard: Sender<Heard>,
+}
+
+/// Growing pauses, each of them somewhere between a half and the whole.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let pause = PAUSES.0.saturating_mul(1 << self.failures.min(10)).min(PAUSES.1);
+        self.failures += 1;
+        // Each hasher of the standard library has keys of its own.
+        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        pause.mul_f64(0.5 + chance / 2.0)
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::until(Instant::now() + ANSWER)
+}
+
+impl Watch {
+    async fn connect(&self, address: &Address, side: Side, deadline: Deadline) -> Result<Connection, Error> {
+        self.world.connect(&self.service.name, address, side, deadline).await
+    }
+
+    /// Asks a Sentinel again and again: at the pace, and whenever it is woken.
+    pub async fn ask(mut self, instance: Arc<str>, address: Address, wake: Arc<Notify>) {
+        let mut asker = Asker::default();
+        let mut backoff = Backoff::default();
+        loop {
+            let began = Instant::now();
+            let said = asker.ask(&self, &address).await;
+            let pause = match &said {
+                Ok(_) => {
+                    backoff = Backoff::default();
+                    None
+                }
+                Err(useless) => {
+                    asker.connection = None;
+                    Some(backoff.next().max(if useless.kind == Kind::Auth { PAUSES.1 } else { APART }))
+                }
+            };
+            if self.heard.send(Heard::Answer(instance.clone(), Box::new(said))).await.is_err() {
+                return;
+            }
+            if let Some(pause) = pause {
+                sleep(pause).await;
+                continue;
+            }
+            sleep_until(began + APART).await;
+            loop {
+                let next = began + *self.pace.borrow_and_update();
+                tokio::select! {
+                    () = wake.notified() => break,
+                    () = sleep_until(next) => break,
+                    changed = self.pace.changed() => if changed.is_err() { return },
+                }
+            }
+        }
+    }
+
+    /// Listens to the events of a Sentinel.
+    pub async fn events(self, address: Address) {
+        let read = |message: &Message| {
+            Event::parse(&message.channel, &message.payload, &self.master).map(Heard::Event)
+        };
+        self.listen(&address, Side::Sentinel, Channels::Matching(&["*"]), read).await;
+    }
+
+    /// Listens to the greetings that Sentinels leave at a member.
+    pub async fn greetings(self, address: Address) {
+        let mut last: HashMap<Arc<str>, Hello> = HashMap::new();
+        let read = |message: &Message| {
+            let hello = Hello::parse(&message.payload, &self.master)?;
+            if last.get(&hello.id) == Some(&hello) {
+                return None;
+            }
+            // Who invents Sentinels is not remembered.
+            if last.len() < reply::MOST_SENTINELS || last.contains_key(&hello.id) {
+                last.insert(hello.id.clone(), hello.clone());
+            }
+            Some(Heard::Hello(hello))
+        };
+        self.listen(&address, Side::Data, Channels::Named(&[HELLO]), read).await;
+    }
+
+    async fn listen(
+        &self,
+        address: &Address,
+        side: Side,
+        channels: Channels<'_>,
+        mut read: impl FnMut(&Message) -> Option<Heard>,
+    ) {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.subscribe(address, side, channels).await {
+                Ok(mut subscription) => {
+                    backoff = Backoff::default();
+                    if self.heard.send(Heard::Listening).await.is_err() {
+                        return;
+                    }
+                    loop {
+                        match subscription.next(SILENCE).await {
+                            Ok(message) => {
+                                if let Some(heard) = read(&message)
+                                    && self.heard.send(heard).await.is_err()
+                                {
+                                    return;
+                                }
+                            }
+                            Err(error) => break error,
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            let kind = error.kind();
+            let is_lasting = kind.is_lasting() || kind == Kind::Auth;
+            sleep(backoff.next().max(if is_lasting { LASTING } else { Duration::ZERO })).await;
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        address: &Address,
+        side: Side,
+        channels: Channels<'_>,
+    ) -> Result<Subscription, Error> {
+        let deadline = soon();
+        self.connect(address, side, deadline).await?.subscribe(channels, deadline).await
+    }
+
+    /// Asks a member for its role again and again.
+    pub async fn roles(self, instance: Arc<str>, address: Address) {
+        let mut connection = None;
+        loop {
+            let began = Instant::now();
+            let is_master = match self.role(&mut connection, &address).await {
+                Ok(is_master) => is_master,
+                Err(_) => {
+                    connection = None;
+                    false
+                }
+            };
+            if self.heard.send(Heard::Role(instance.clone(), is_master)).await.is_err() {
+                return;
+            }
+            let pace = *self.pace.borrow();
+            sleep_until(began + ROLE_EVERY.max(pace / 2)).await;
+        }
+    }
+
+    async fn role(&self, kept: &mut Option<Connection>, address: &Address) -> Result<bool, Useless> {
+        let deadline = soon();
+        let (mut batch, mut replies) = (Batch::default(), Replies::default());
+        batch.push(&["ROLE"]);
+        batch.push(&["INFO", "replication"]);
+        if kept.is_none() {
+            *kept = Some(self.connect(address, Side::Data, deadline).await.map_err(useless)?);
+        }
+        let Some(connection) = kept else { return Err(Useless::shape("ROLE")) };
+        connection.ask(&batch, &mut replies, deadline).await.map_err(useless)?;
+        let (Some(role), Some(info)) = (replies.get(0), replies.get(1)) else {
+            return Err(Useless::shape("ROLE"));
+        };
+        reply::says_master(role, info)
+    }
+}
+
+fn useless(error: Error) -> Useless {
+    Useless { kind: error.kind(), message: error.chain() }
+}
+
+/// A conversation with a Sentinel, and what was learned in it.
+#[derive(Default)]
+struct Asker {
+    connection: Option<Connection>,
+    /// What MYID said; the process at the other end stays the same as long as the connection does.
+    id: Option<Arc<str>>,
+    /// Before 5.0, replicas were asked for by another word.
+    by_slaves: bool,
+    replies: Replies,
+}
+
+impl Asker {
+    async fn ask(&mut self, watch: &Watch, address: &Address) -> Result<Answer, Useless> {
+        let deadline = soon();
+        // A Sentinel that was restarted meanwhile has hung up: that is seen before anything is written.
+        if let Some(connection) = &mut self.connection {
+            match Self::round(connection, &mut self.replies, watch, false, self.by_slaves, deadline).await {
+                Ok(()) => return self.read(),
+                Err(error) if error.kind() != Kind::Closed => return Err(useless(error)),
+                Err(_) => {}
+            }
+        }
+        let mut connection = watch.connect(address, Side::Sentinel, deadline).await.map_err(useless)?;
+        let version = connection.server().map(|server| server.version);
+        self.by_slaves = version.is_none_or(|version| version < Version(5, 0, 0));
+        self.id = None;
+        let asked = Self::round(&mut connection, &mut self.replies, watch, true, self.by_slaves, deadline);
+        asked.await.map_err(useless)?;
+        self.connection = Some(connection);
+        self.id = self.replies.get(ID).and_then(reply::own_id);
+        self.read()
+    }
+
+    /// All questions in one round trip.
+    async fn round(
+        connection: &mut Connection,
+        replies: &mut Replies,
+        watch: &Watch,
+        is_first: bool,
+        by_slaves: bool,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let name = &*watch.master;
+        let mut batch = Batch::default();
+        batch.push(&["SENTINEL", "MASTER", name]);
+        // In one read of the Sentinel with the former, so that both are of one moment.
+        batch.push(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]);
+        batch.push(&["SENTINEL", if by_slaves { "SLAVES" } else { "REPLICAS" }, name]);
+        batch.push(&["SENTINEL", "SENTINELS", name]);
+        batch.push(&["SENTINEL", "CKQUORUM", name]);
+        batch.push(&["INFO", "sentinel"]);
+        if is_first {
+            batch.push(&["SENTINEL", "MYID"]);
+        }
+        connection.ask(&batch, replies, deadline).await
+    }
+
+    fn read(&self) -> Result<Answer, Useless> {
+        let missing = || Useless::shape("SENTINEL MASTER");
+        let all: Vec<Reply<'_>> = self.replies.iter().collect();
+        let [master, named, replicas, sentinels, quorum, info, ..] = all[..] else { return Err(missing()) };
+        let master = reply::master(master)?;
+        Ok(Answer {
+            id: self.id.clone(),
+            names: reply::named_master(named).unwrap_or_else(|| master.instance.address.clone()),
+            replicas: reply::replicas(replicas)?,
+            sentinels: reply::sentinels(sentinels)?,
+            can_authorise: reply::can_authorise(quorum),
+            in_tilt: reply::in_tilt(info),
+            master,
+        })
+    }
+}
+
+/// Where MYID stands in the first round.
+const ID: usize = 6;
