@@ -36,24 +36,24 @@ const SLOTS: u32 = 16384;
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A member in one round.
-#[derive(Clone, Debug)]
-pub struct MemberReading {
+#[derive(Clone, Copy, Debug)]
+pub struct MemberReading<'a> {
     /// Which member.
-    pub instance: Arc<str>,
+    pub instance: &'a str,
     /// Which round of its shard: both ends of replication are compared within one.
     pub round: u64,
     /// Whether INFO was read.
     pub up: bool,
-    /// When INFO was answered.
-    pub taken: Option<Instant>,
-    /// What it says.
-    pub facts: Option<Arc<Facts>>,
+    /// When INFO was answered, or when the collection failed.
+    pub taken: Instant,
+    /// What INFO says.
+    pub facts: Option<&'a Arc<Facts>>,
 }
 
-impl MemberReading {
+impl MemberReading<'_> {
     fn good(&self) -> Option<Reading> {
-        let (facts, taken) = self.facts.clone().zip(self.taken).filter(|_| self.up)?;
-        Some(Reading { facts, taken, round: self.round })
+        let facts = self.facts.filter(|_| self.up)?.clone();
+        Some(Reading { facts, taken: self.taken, round: self.round })
     }
 }
 
@@ -197,9 +197,9 @@ fn increase(last: u64, value: u64) -> u64 {
 
 impl MemberTruth {
     /// Takes what the member said, or that it did not. Returns what its counters of resynchronisations grew by.
-    fn read(&mut self, reading: Option<Reading>, now: Instant) -> Option<[u64; 3]> {
-        self.asked = Some(reading.as_ref().map_or(now, |reading| reading.taken));
-        self.reading = reading;
+    fn read(&mut self, reading: &MemberReading<'_>) -> Option<[u64; 3]> {
+        self.asked = Some(reading.taken);
+        self.reading = reading.good();
         let Reading { facts, taken, .. } = self.reading.as_ref()?;
         if facts.role == Some(Role::Master) {
             self.as_master = self.as_master.max(Some(*taken));
@@ -256,14 +256,16 @@ impl MemberTruth {
 }
 
 impl ServiceTruth {
-    /// What the operator says about it, from now on.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
-    }
-
     /// Takes in a round: the service as discovery knows it, and what those of its members said that were asked.
     /// Who was not asked keeps what it said. The same readings twice change nothing.
-    pub fn round(&mut self, service: &Service, readings: &[MemberReading], now: Instant) {
+    pub fn round(
+        &mut self,
+        service: &Service,
+        readings: &[MemberReading<'_>],
+        limits: &Limits,
+        now: Instant,
+    ) {
+        self.limits = *limits;
         self.completed.read(service.history.completed);
         self.aborted.read(service.history.aborted);
         if let Some(done) = &service.history.last
@@ -273,10 +275,10 @@ impl ServiceTruth {
         }
         let mut asked: Vec<&Member> = Vec::with_capacity(readings.len());
         for reading in readings {
-            let Some(member) = member(service, &reading.instance) else { continue };
+            let Some(member) = member(service, reading.instance) else { continue };
             asked.push(member);
             let truth = self.members.entry(member.instance.clone()).or_default();
-            if let Some(grown) = truth.read(reading.good(), now) {
+            if let Some(grown) = truth.read(reading) {
                 let sums = self.resyncs.get_or_insert_default();
                 sums.iter_mut().zip(grown).for_each(|(sum, grown)| *sum = sum.saturating_add(grown));
             }
@@ -294,9 +296,9 @@ impl ServiceTruth {
 
     /// From the last good answer of the old master to the first confirmed one of the new; nothing, where the old
     /// one answered for so long.
-    fn outage(&self, done: &Completed, readings: &[MemberReading]) -> Option<Duration> {
+    fn outage(&self, done: &Completed, readings: &[MemberReading<'_>]) -> Option<Duration> {
         let before = self.members.get(&done.from).and_then(|truth| truth.as_master);
-        let reading = readings.iter().find(|reading| reading.instance == done.from);
+        let reading = readings.iter().find(|reading| reading.instance == &*done.from);
         // An old master that comes back does not shorten it.
         let is_good =
             |reading: &Reading| reading.facts.role == Some(Role::Master) && reading.taken <= done.confirmed;

@@ -16,8 +16,9 @@ struct Scene {
     begin: Instant,
     round: u64,
     /// What the last round said.
-    last: Vec<MemberReading>,
+    last: Vec<(u16, Instant, Option<Arc<Facts>>)>,
     now: Instant,
+    limits: Limits,
 }
 
 fn id(letter: char) -> Option<Id> {
@@ -67,7 +68,15 @@ impl Scene {
         if kind == "cluster" {
             service.view = View::Cluster(ClusterView { covered: SLOTS, ..ClusterView::default() });
         }
-        Self { service, truth: ServiceTruth::default(), begin, round: 0, last: vec![], now: begin }
+        Self {
+            service,
+            truth: ServiceTruth::default(),
+            begin,
+            round: 0,
+            last: vec![],
+            now: begin,
+            limits: Limits::default(),
+        }
     }
 
     /// Two or more members behind Sentinels that name `h:1` the master.
@@ -85,17 +94,26 @@ impl Scene {
     /// A round in which these members were asked at these seconds, and what they said.
     fn asked(&mut self, said: &[(u16, f64, Option<Facts>)]) {
         self.round += 1;
-        let reading = |(port, second, facts): &(u16, f64, Option<Facts>)| MemberReading {
-            instance: name(*port),
-            round: self.round,
-            up: facts.is_some(),
-            taken: facts.as_ref().map(|_| self.at(*second)),
-            facts: facts.clone().map(Arc::new),
+        let taken = |(port, second, facts): &(u16, f64, Option<Facts>)| {
+            (*port, self.at(*second), facts.clone().map(Arc::new))
         };
-        self.last = said.iter().map(reading).collect();
-        let end = said.iter().map(|(_, second, _)| *second).fold(0.0, f64::max);
-        self.now = self.at(end);
-        self.truth.round(&self.service, &self.last, self.now);
+        self.last = said.iter().map(taken).collect();
+        self.now = self.last.iter().map(|(_, taken, _)| *taken).max().unwrap_or(self.begin);
+        self.tell();
+    }
+
+    /// Tells of the last round.
+    fn tell(&mut self) {
+        let names: Vec<_> = self.last.iter().map(|(port, ..)| name(*port)).collect();
+        let reading = |((_, taken, facts), name)| MemberReading {
+            instance: name,
+            round: self.round,
+            up: Option::is_some(facts),
+            taken: *taken,
+            facts: facts.as_ref(),
+        };
+        let readings: Vec<_> = self.last.iter().zip(names.iter().map(|name| &**name)).map(reading).collect();
+        self.truth.round(&self.service, &readings, &self.limits, self.now);
     }
 
     /// A round in which all that are named were asked at once.
@@ -169,7 +187,7 @@ fn a_replica_that_is_behind_says_how_far() {
 #[test]
 fn the_threshold_is_the_operators() {
     let mut scene = Scene::sentinel(2);
-    scene.truth.set_limits(Limits { lag_bytes: 5, age: Duration::from_secs(30) });
+    scene.limits.lag_bytes = 5;
     scene.round(0.0, &[(1, Some(master(1000))), (2, Some(replica(1, 995)))]);
     scene.check(2, "replication_lag", &["replication_lag_exceeded 1"]);
     scene.round(15.0, &[(1, Some(master(1000))), (2, Some(replica(1, 996)))]);
@@ -697,7 +715,7 @@ fn the_same_round_twice_changes_nothing() {
     let all = |scene: &Scene| [0, 1, 2].map(|port| scene.lines(port, ""));
     let before = all(&scene);
     for _ in 0..3 {
-        scene.truth.round(&scene.service, &scene.last, scene.now);
+        scene.tell();
         assert_eq!(all(&scene), before);
     }
 }
