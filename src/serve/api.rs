@@ -216,11 +216,12 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
     let slots = state.store.slots();
     let members = slots.iter().filter(|slot| slot.service == service.name);
     let text = |text: &Arc<str>| text.to_string();
+    let verdict = book.map(|book| book.truth().judge(service, now)).unwrap_or_default();
     ServiceJson {
         name: service.name.to_string(),
         kind: service.kind,
-        up: book.as_ref().and_then(|book| book.truth().up()).unwrap_or(false),
-        master: book.as_ref().and_then(|book| book.truth().master().map(ToString::to_string)),
+        up: verdict.up.unwrap_or(false),
+        master: verdict.master.as_ref().map(text),
         labels: labels.unwrap_or_default(),
         failover: service.failover.as_ref().map(|failover| FailoverJson {
             phase: failover.phase,
