@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::connect::Kind;
     use crate::discover::fixed::member;
-    use exposition::{Format, Page, encode};
+    use exposition::{Format, Page, write};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
@@ -194,7 +194,7 @@ mod tests {
         record(service, now, &mut out);
         let set = out.finish();
         let mut text = vec![];
-        encode(Format::Text, &mut text, &Page::new([&set], &[]));
+        write(Format::Text, &mut text, &Page::new([&set], &[]));
         let text = String::from_utf8(text).expect("text");
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let expected: Vec<_> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
