@@ -2,10 +2,11 @@
 //!
 //! - [`service`]: the words: topology, service, member, master, failover
 //! - [`board`]: what the providers found, put together and published
-//! - [`fixed`], [`file`], `sentinel`, [`cluster`]: the providers, one future a service
+//! - [`fixed`], [`file`], [`sentinel`], [`cluster`]: the providers, one future a service
 //! - [`list`]: what providers of lists share
 //! - [`merge`]: a member that is known under two addresses is one
-//! - [`run`]: the loop
+//! - [`mod@run`]: the loop
+//! - [`families`]: what is known of a service as metric families
 //! - [`rewrite`]: announced addresses into reachable ones
 //!
 //! [`Discovery::run`] starts a provider for each service of the configuration, ends those whose service went
@@ -16,6 +17,7 @@
 
 pub mod board;
 pub mod cluster;
+pub mod families;
 pub mod file;
 pub mod fixed;
 pub mod list;

@@ -11,8 +11,8 @@ use crate::connect::Kind;
 use crate::discover::service::View as Members;
 use crate::discover::{Member, Service};
 use crate::resilience::health;
+use crate::scrape::Slot;
 use crate::scrape::store::{OWN, View};
-use crate::scrape::{Slot, Store};
 use hyper::Response;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -155,10 +155,10 @@ pub async fn targets(state: State) -> Response<Body> {
     let slots = state.store.slots();
     let mut targets = vec![];
     for slots in slots.chunks(100) {
-        targets.extend(slots.iter().map(|slot| target_json(&state, slot, now)));
+        targets.extend(slots.iter().map(|slot| target_json(slot, now)));
         tokio::task::yield_now().await;
     }
-    targets.extend(own(&state).map(|slot| target_json(&state, &slot, now)));
+    targets.extend(own(&state).map(|slot| target_json(&slot, now)));
     json(&Targets { targets })
 }
 
@@ -263,23 +263,23 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
             }),
             _ => None,
         },
-        members: members.map(|slot| member_of(&state.store, slot, &slot.view())).collect(),
+        members: members.map(|slot| member_of(slot, &slot.view())).collect(),
     }
 }
 
 /// A member, with what the book of its service says of it.
-fn member_of(store: &Store, slot: &Slot, view: &View) -> MemberJson {
-    let (role, lag) = match store.book(&slot.service) {
-        Some(book) => {
-            let truth = book.truth();
-            (truth.role(&slot.member.instance), truth.lag_bytes(&slot.member.instance))
-        }
-        None => (slot.facts().and_then(|(facts, _)| facts.role), None),
-    };
-    member_json(&slot.member, view, role.map(|role| role.as_str()), lag)
+fn member_of(slot: &Slot, view: &View) -> MemberJson {
+    let truth = slot.book.truth();
+    let role = truth.role(&slot.member.instance).map(|role| role.as_str());
+    member_json(&slot.member, view, role, truth.lag_bytes(&slot.member.instance))
 }
 
-fn member_json(member: &Member, view: &View, role: Option<&'static str>, lag_bytes: Option<u64>) -> MemberJson {
+fn member_json(
+    member: &Member,
+    view: &View,
+    role: Option<&'static str>,
+    lag_bytes: Option<u64>,
+) -> MemberJson {
     MemberJson {
         instance: member.instance.to_string(),
         shard: member.shard.as_ref().map(ToString::to_string),
@@ -290,7 +290,7 @@ fn member_json(member: &Member, view: &View, role: Option<&'static str>, lag_byt
     }
 }
 
-fn target_json(state: &State, slot: &Slot, now: Instant) -> TargetJson {
+fn target_json(slot: &Slot, now: Instant) -> TargetJson {
     let view = slot.view();
     let age = |at| now.saturating_duration_since(at).as_secs_f64();
     let snapshot = view.latest.as_ref().map(|latest| &latest.outcome.snapshot);
@@ -306,6 +306,6 @@ fn target_json(state: &State, slot: &Slot, now: Instant) -> TargetJson {
         snapshot_age_seconds: view.latest.as_ref().map(|latest| age(latest.taken)),
         collection_seconds: snapshot.and_then(|s| s.duration).map(|took| took.as_secs_f64()),
         skipped_ticks: view.skipped,
-        member: member_of(&state.store, slot, &view),
+        member: member_of(slot, &view),
     }
 }

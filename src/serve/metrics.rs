@@ -1,10 +1,10 @@
 //! The telemetry path: the target of `--redis.addr`, and ourselves.
 
 use super::encode::Wish;
-use super::{State, fleet};
 use super::query::Query;
 use super::response::Body;
 use super::scrape::{job, outcome};
+use super::{State, fleet};
 use crate::config::Config;
 use crate::config::credentials::Origin;
 use crate::resilience::breaker::Asker;

@@ -74,7 +74,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     }
     let view = slot.as_ref().map(|slot| slot.view());
     if let (Some(slot), Some(view)) = (&slot, &view) {
-        fleet::record_member(&state, slot, view, std::time::Instant::now(), &mut out);
+        fleet::record_member(slot, view, std::time::Instant::now(), &mut out);
     }
     let own = out.finish();
     let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);
@@ -91,8 +91,7 @@ fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Me
     if names_keys {
         job.keys = asked.keys.clone();
     }
-    let member =
-        Membership { slot: slot.clone(), asker: Asker::Pull, time: Duration::MAX, guarded: true };
+    let member = Membership { slot: slot.clone(), asker: Asker::Pull, time: Duration::MAX, guarded: true };
     Some((job, member))
 }
 
@@ -206,7 +205,8 @@ mod tests {
         let mut config = Config::default();
         config.scrape.allow = HostPattern::parse_list(allow).expect("patterns");
         config.scrape.target = Some(Address::parse("unix:///own.sock").expect("an address"));
-        let job = wanted(&config, &Query::parse(Some(query)), |_| false).map(|job| job.place.address.to_string());
+        let job =
+            wanted(&config, &Query::parse(Some(query)), |_| false).map(|job| job.place.address.to_string());
         match (job, expected) {
             (Err(Refused::Bad(reason)), Err(Refused::Bad(start))) => {
                 assert!(reason.starts_with(&start), "{reason}")

@@ -183,13 +183,12 @@ impl Families {
 
     /// All families in the order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = FamilyRef<'_>> + Clone {
-        (0..self.families.len()).map(|index| FamilyRef { set: self, index })
+        (0..self.families.len()).map(|index| self.at(index))
     }
 
     /// The family of that full name.
     pub fn get(&self, name: &str) -> Option<FamilyRef<'_>> {
-        let found = self.families.binary_search_by(|family| self.name(family).cmp(name));
-        found.ok().map(|index| FamilyRef { set: self, index })
+        self.position(name).map(|index| self.at(index))
     }
 
     /// What all of it takes on the heap, in bytes, without what the allocator adds.
@@ -205,6 +204,21 @@ impl Families {
             + size_of_val(&*self.points)
             + size_of_val(&*self.constant)
             + self.constant.iter().map(|(_, value)| value.len()).sum::<usize>()
+    }
+
+    /// The place of the family of that full name.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.families.binary_search_by(|family| self.name(family).cmp(name)).ok()
+    }
+
+    /// The family at that place, which is below [`Self::len`].
+    pub(crate) fn at(&self, index: usize) -> FamilyRef<'_> {
+        FamilyRef { set: self, index }
+    }
+
+    /// Whether there may be a sample with a label of that name.
+    pub(crate) fn may_have_label(&self, name: &str) -> bool {
+        self.label_names.contains(&name) || self.constant.iter().any(|(n, _)| *n == name)
     }
 
     fn name<'a>(&'a self, family: &'a Family) -> &'a str {
@@ -249,9 +263,18 @@ impl<'a> FamilyRef<'a> {
 
     /// The samples in the order of their label values.
     pub fn samples(&self) -> impl ExactSizeIterator<Item = SampleRef<'a>> + Clone + use<'a> {
+        self.samples_from(0)
+    }
+
+    /// The same without the first ones.
+    pub(crate) fn samples_from(
+        &self,
+        skipped: usize,
+    ) -> impl ExactSizeIterator<Item = SampleRef<'a>> + Clone + use<'a> {
         let (set, kind) = (self.set, self.kind());
         let end = set.families.get(self.index + 1).map_or(set.values.len(), |next| next.first as usize);
-        (self.family().first as usize..end).map(move |index| SampleRef { set, index: index as u32, kind })
+        let begin = self.family().first as usize + skipped;
+        (begin..end).map(move |index| SampleRef { set, index: index as u32, kind })
     }
 }
 
