@@ -13,7 +13,6 @@ from exporter_bench import (Http, PLAIN, PROM, Table, body_of, children, cpu_s, 
 
 NAME = "ours"
 DURATION = "redvigil_collection_duration_seconds"
-LAST = re.compile(rb'^redis_exporter_last_scrape_duration_seconds\{([^}]*)\} (\S+)', re.M)
 INSTANCE = re.compile(rb'instance="([^"]*)"')
 
 
@@ -98,11 +97,9 @@ class Exporter:
             time.sleep(1)
 
     def buckets(self):
-        """Collections so far by their upper bound: those of the healthy service where the histogram has it as a
-        label, else all."""
+        """Whole collections of the healthy service so far, by their upper bound."""
         lines = re.findall(rb'^%s_bucket\{([^}]*)\} (\S+)' % DURATION.encode(), self.get("/-/metrics")[1], re.M)
-        if any(b'service="' in labels for labels, _ in lines):
-            lines = [(labels, n) for labels, n in lines if b'service="healthy"' in labels]
+        lines = [(x, n) for x, n in lines if b'service="healthy"' in x and b'outcome="ok"' in x]
         found = {}
         for labels, n in lines:
             le = float(re.search(rb'le="([^"]*)"', labels)[1].replace(b"+Inf", b"inf"))
@@ -110,9 +107,10 @@ class Exporter:
         return found
 
     def last_durations(self):
-        """Seconds of the last collection of each healthy member, as its own series has it."""
-        page = self.get("/metrics?service=healthy")[1]
-        return [float(value) for _, value in LAST.findall(page)]
+        """Milliseconds of the last collection of each healthy member."""
+        targets = json.loads(self.get("/api/v1/targets")[1])["targets"]
+        took = [t["collection_seconds"] for t in targets if t["service"] == "healthy"]
+        return [1000 * x for x in took if x is not None]
 
     def end(self):
         end(self.p)
@@ -141,11 +139,10 @@ def watch(args, t, section, e, farm):
     time.sleep(window)
     c1, took = cpu_s(e.pid), time.monotonic() - t0
     m, h1, f1, b1 = mem(e.pid), e.buckets(), cpu_s(farm.p.pid), others_busy()
-    # After the window: reading a page of the fleet is work of its own. What it shows are collections before it.
-    durations = [x * 1000 for x in e.last_durations()]
-    for _ in range(args.pages - 1):
+    durations = e.last_durations()
+    for _ in range(args.readings - 1):
         time.sleep(args.interval)
-        durations += [x * 1000 for x in e.last_durations()]
+        durations += e.last_durations()
     put = lambda metric, value, unit: t.put(section, metric, NAME, value, unit)
     put("CPU", 100 * (c1 - c0) / took, "% of a core")
     put("resident", m["VmRSS"], "MiB")
@@ -154,14 +151,14 @@ def watch(args, t, section, e, farm):
     put("open files", m["fds"], "")
     put("threads", m["Threads"], "")
     if h1:
-        put("collections", max(h1.values()) - max(h0.values(), default=0), "")
+        put("collections of healthy members", max(h1.values()) - max(h0.values(), default=0), "")
         for q in (0.5, 0.99):
-            put(f"collection p{q * 100:.0f}, by the histogram", 1000 * quantile(h0, h1, q), "ms")
+            put(f"collection of healthy members p{q * 100:.0f}, by the histogram", 1000 * quantile(h0, h1, q), "ms")
     if durations:
         for q in (0.5, 0.99):
-            put(f"collection of healthy members p{q * 100:.0f}, by their series", pct(durations, q), "ms")
+            put(f"collection of healthy members p{q * 100:.0f}, by /api/v1/targets", pct(durations, q), "ms")
     t.notes.append(f"{section}: {took:.0f} s, the farm took {100 * (f1 - f0) / took:.1f} % of a core, others "
-                   f"{100 * (b1 - b0) / took:.0f} %; {len(durations)} durations of healthy members in {args.pages} pages; health {e.health()}")
+                   f"{100 * (b1 - b0) / took:.0f} %; {len(durations)} durations of healthy members in {args.readings} readings; health {e.health()}")
     log(t.notes[-1])
     return pct(durations, .99) if durations else math.nan
 
@@ -192,7 +189,7 @@ def main():
     ap.add_argument("--targets", type=int, default=2000)
     ap.add_argument("--interval", type=int, default=15, help="scrape_interval in s")
     ap.add_argument("--seconds", type=int, default=60, help="how long each part is watched")
-    ap.add_argument("--pages", type=int, default=3, help="how often the last durations are read, an interval apart")
+    ap.add_argument("--readings", type=int, default=3, help="how often the last durations are read, an interval apart")
     ap.add_argument("--trouble", default="hang,refuse", help="what half of the servers do, one after the other; may be empty")
     ap.add_argument("--json", metavar="FILE", help="write the numbers there as well")
     args = ap.parse_args()

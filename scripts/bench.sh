@@ -16,7 +16,7 @@ known='limit single conc many rtt hung keys farm failover'
 if [ -n "${QUICK:-}" ]; then
   sections=${SECTIONS:-limit,single,conc,many}
   shape=(--rounds 1 --requests 200 --seconds 2 --targets 50 --keys 200000)
-  farm_shape=(--targets 500 --interval 5 --seconds 20 --pages 2 --trouble hang)
+  farm_shape=(--targets 500 --interval 5 --seconds 20 --readings 2 --trouble hang)
   failovers=1
 else
   sections=${SECTIONS:-${known// /,}}

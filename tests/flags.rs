@@ -111,7 +111,8 @@ fn bash_completes_flags_and_values() {
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected, "{words:?}");
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    check(&["redvigil", ""], "help version completions check");
+    check(&["redvigil", ""], "help version completions check migrate");
+    check(&["redvigil", "migrate", "--prometheus", "Cargo.t"], "Cargo.toml");
     check(&["redvigil", "check", "Cargo.t"], "Cargo.toml");
     check(&["redvigil", "completions", ""], "bash zsh fish");
     check(&["redvigil", "--check-single"], "--check-single-keys= --check-single-streams=");

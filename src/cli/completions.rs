@@ -53,7 +53,8 @@ _redvigil() {{
     fi
     case $prev in
 {cases}        completions) value=1 words='bash zsh fish' ;;
-        check) value=1 files=1 ;;
+        check|--prometheus) value=1 files=1 ;;
+        migrate) value=1 words=--prometheus= ;;
     esac
     COMPREPLY=()
     if [[ $files ]]; then
@@ -102,6 +103,7 @@ _redvigil_argument() {{
     case $words[2] in
         completions) compadd bash zsh fish ;;
         check) _files ;;
+        migrate) compadd -- --prometheus= ;;
     esac
 }}
 _arguments \\
@@ -119,6 +121,7 @@ complete -c redvigil -f
 complete -c redvigil -n __fish_use_subcommand -a '{}'
 complete -c redvigil -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
 complete -c redvigil -n '__fish_seen_subcommand_from check' -F
+complete -c redvigil -n '__fish_seen_subcommand_from migrate' -l prometheus -r -F
 ",
         COMMANDS.join(" ")
     );

@@ -11,6 +11,7 @@ pub fn text() -> String {
     let mut text = format!(
         "redvigil {} keeps watch over Redis and Valkey, and takes the place of redis_exporter.\n\n\
          Usage: redvigil [flags]\n       redvigil check FILE [flags]\n       \
+         redvigil migrate [--prometheus FILE] [flags]\n       \
          redvigil completions bash|zsh|fish\n\n",
         build::VERSION
     );

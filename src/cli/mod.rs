@@ -49,6 +49,7 @@ pub fn answer(
             }
             return 2;
         }
+        Outcome::Migrated(document) => document.write_to(output),
         Outcome::Checked(path, Ok(checked)) => {
             for warning in checked.warnings {
                 complain(&warning.to_string());

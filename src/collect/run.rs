@@ -210,7 +210,9 @@ impl Visit<'_> {
     /// What depends on INFO, and what an earlier process at this address refused.
     async fn second_round(&mut self, first: &Round, batch: &mut Batch, replies: &mut Replies) {
         let mut still = readers(&self.context, When::Now);
-        still.retain(|c| self.request.scope.has(c) && first.asked.iter().all(|(asked, _)| asked.name != c.name));
+        still.retain(|c| {
+            self.request.scope.has(c) && first.asked.iter().all(|(asked, _)| asked.name != c.name)
+        });
         self.snapshot.send_modify(|s| {
             s.collectors.retain(|(_, progress)| *progress != Progress::Pending);
             still.iter().for_each(|c| s.set(c.name, Progress::Pending));

@@ -9,8 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// The paths that answer beside the metrics page.
-pub const ROUTES: &[&str] =
-    &[
+pub const ROUTES: &[&str] = &[
     "/",
     "/scrape",
     "/sd/targets",

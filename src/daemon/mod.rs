@@ -122,7 +122,8 @@ impl Daemon {
         tasks.start("reload", reloader.run());
 
         let (publish, topology) = watch::channel(Arc::<Topology>::default());
-        let (events, store, identities) = (Arc::<Events>::default(), Arc::<Store>::default(), Arc::<Identities>::default());
+        let (events, store, identities) =
+            (Arc::<Events>::default(), Arc::<Store>::default(), Arc::<Identities>::default());
         let world = World {
             config: config.clone(),
             clients: clients.clone(),

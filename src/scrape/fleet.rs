@@ -175,7 +175,8 @@ impl Fleet {
         let mut wanted: HashMap<Key, Vec<Arc<Slot>>> = HashMap::new();
         for slot in self.store.slots().iter() {
             let Some(service) = topology.service(&slot.service) else { continue };
-            let concerned = service.failover.as_ref().is_some_and(|f| f.members.contains(&slot.member.instance));
+            let concerned =
+                service.failover.as_ref().is_some_and(|f| f.members.contains(&slot.member.instance));
             slot.failover(concerned, &config.resilience, &self.events);
             let part = match &slot.member.shard {
                 Some(shard) => Some(shard.clone()),
@@ -202,7 +203,8 @@ impl Fleet {
                 due.push(Reverse((next, key.clone())));
                 Group { slots: vec![], next, round: 0, is_running: false, again: false }
             });
-            let joined = !is_new && slots.iter().any(|slot| !group.slots.iter().any(|old| Arc::ptr_eq(old, slot)));
+            let joined =
+                !is_new && slots.iter().any(|slot| !group.slots.iter().any(|old| Arc::ptr_eq(old, slot)));
             group.slots = slots;
             if (is_new && new <= CROWD) || joined || changed.contains(&key.0) {
                 due.push(Reverse((now, key)));

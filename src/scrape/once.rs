@@ -131,7 +131,9 @@ impl Scraper {
         let mut ended_early = false;
         let mut snapshot = loop {
             let snapshot = match self.attempt(&target, &wanted).await? {
-                Attempt::Known(latest) => return Ok(Outcome { from_breaker: true, ..latest.outcome.clone() }),
+                Attempt::Known(latest) => {
+                    return Ok(Outcome { from_breaker: true, ..latest.outcome.clone() });
+                }
                 Attempt::Made(snapshot) => snapshot,
             };
             // Whoever joins in the very moment in which the others leave finds the collection given up.

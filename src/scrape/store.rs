@@ -7,8 +7,8 @@
 //! What a newcomer would get wrong: what a breaker answers is no outcome. It keeps the last reason, and the last
 //! outcome stays what is shown.
 
-use super::shape::Outcome;
 use super::book::Book;
+use super::shape::Outcome;
 use crate::collect::snapshot::Progress;
 use crate::collect::{Facts, Snapshot};
 use crate::config::address::Endpoint;
@@ -68,7 +68,7 @@ impl Store {
             _ => {
                 let instance = Member::instance_of(&address);
                 let member = Member { address, instance, shard: None, id: None, labels: BTreeMap::new() };
-                let slot = Arc::new(Slot::new(OWN.into(), Arc::new(member)));
+                let slot = Arc::new(Slot::new(OWN.into(), Arc::new(member), Arc::default()));
                 inner.own.insert(slot).clone()
             }
         }
@@ -82,28 +82,30 @@ impl Store {
     /// Replaces the members and the services; who stays keeps its slot and its book.
     pub(super) fn replace(&self, services: &[Arc<str>], members: Vec<(Arc<str>, Arc<Member>)>) {
         let mut inner = self.inner();
+        inner.books.retain(|name, _| services.contains(name));
+        for name in services {
+            inner.books.entry(name.clone()).or_default();
+        }
         let key = |slot: &Arc<Slot>| ((slot.service.clone(), slot.member.instance.clone()), slot.clone());
         let mut known: HashMap<_, _> = inner.slots.iter().map(key).collect();
-        let place = |(service, member): (Arc<str>, Arc<Member>)| {
-            match known.remove(&(service.clone(), member.instance.clone())) {
+        let mut slots = Vec::with_capacity(members.len());
+        for (service, member) in members {
+            let Some(book) = inner.books.get(&service).cloned() else { continue };
+            let slot = match known.remove(&(service.clone(), member.instance.clone())) {
                 Some(slot) if slot.member == member => slot,
                 // Other labels or another shard: it is the same server.
                 Some(slot) if slot.member.address == member.address => {
-                    Arc::new(Slot { service, member, state: slot.state.clone() })
+                    Arc::new(Slot { service, member, book, state: slot.state.clone() })
                 }
-                _ => Arc::new(Slot::new(service, member)),
-            }
-        };
-        let slots: Vec<_> = members.into_iter().map(place).collect();
+                _ => Arc::new(Slot::new(service, member, book)),
+            };
+            slots.push(slot);
+        }
         inner.by_endpoint.clear();
         for slot in &slots {
             inner.by_endpoint.entry(slot.member.address.endpoint.clone()).or_insert_with(|| slot.clone());
         }
         inner.slots = Arc::new(slots);
-        inner.books.retain(|name, _| services.contains(name));
-        for name in services {
-            inner.books.entry(name.clone()).or_default();
-        }
     }
 }
 
@@ -113,6 +115,8 @@ pub struct Slot {
     pub service: Arc<str>,
     /// Who it is.
     pub member: Arc<Member>,
+    /// The book of its service.
+    pub book: Arc<Book>,
     state: Arc<Mutex<State>>,
 }
 
@@ -166,8 +170,8 @@ pub struct View {
 
 impl Slot {
     /// A member of which nothing is known yet.
-    pub fn new(service: Arc<str>, member: Arc<Member>) -> Self {
-        Self { service, member, state: Arc::default() }
+    pub fn new(service: Arc<str>, member: Arc<Member>, book: Arc<Book>) -> Self {
+        Self { service, member, book, state: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -257,6 +261,8 @@ impl Slot {
         let now = Instant::now();
         let observation = observation(&outcome.snapshot);
         let kind = outcome.snapshot.error.as_ref().map(|(kind, _)| *kind);
+        let is_ok = !matches!(observation, Observation::Failed(_));
+        self.book.count(is_ok, outcome.snapshot.duration.unwrap_or_default());
         let change = {
             let mut state = self.state();
             if let Observation::Failed(reason) = observation {
@@ -297,7 +303,8 @@ impl Slot {
 fn observation(snapshot: &Snapshot) -> Observation {
     let kind = snapshot.error.as_ref().map(|(kind, _)| *kind);
     let is_loading = snapshot.facts.as_ref().is_some_and(|facts| facts.loading == Some(true));
-    let refuses = |wanted| snapshot.collectors.iter().any(|(_, progress)| *progress == Progress::Failed(wanted));
+    let refuses =
+        |wanted| snapshot.collectors.iter().any(|(_, progress)| *progress == Progress::Failed(wanted));
     match kind {
         Some(Kind::Loading) => Observation::Loading,
         Some(Kind::MasterDown) => Observation::MasterDown,

@@ -5,9 +5,9 @@
 //! kept: the one that nobody has asked for the longest makes room.
 
 use super::shape::Totals;
+use crate::collect::run::Scope;
 use crate::collect::snapshot::Progress;
 use crate::collect::{Memory, Snapshot};
-use crate::collect::run::Scope;
 use crate::config::collect::Keys;
 use crate::config::connect::Tls;
 use crate::config::credentials::Side;

@@ -11,8 +11,8 @@ use crate::connect::Kind;
 use crate::discover::service::View as Members;
 use crate::discover::{Member, Service};
 use crate::resilience::health;
+use crate::scrape::Slot;
 use crate::scrape::store::{OWN, View};
-use crate::scrape::{Slot, Store};
 use hyper::Response;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -155,10 +155,10 @@ pub async fn targets(state: State) -> Response<Body> {
     let slots = state.store.slots();
     let mut targets = vec![];
     for slots in slots.chunks(100) {
-        targets.extend(slots.iter().map(|slot| target_json(&state, slot, now)));
+        targets.extend(slots.iter().map(|slot| target_json(slot, now)));
         tokio::task::yield_now().await;
     }
-    targets.extend(own(&state).map(|slot| target_json(&state, &slot, now)));
+    targets.extend(own(&state).map(|slot| target_json(&slot, now)));
     json(&Targets { targets })
 }
 
@@ -216,11 +216,12 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
     let slots = state.store.slots();
     let members = slots.iter().filter(|slot| slot.service == service.name);
     let text = |text: &Arc<str>| text.to_string();
+    let verdict = book.map(|book| book.truth().judge(service, now)).unwrap_or_default();
     ServiceJson {
         name: service.name.to_string(),
         kind: service.kind,
-        up: book.as_ref().and_then(|book| book.truth().up()).unwrap_or(false),
-        master: book.as_ref().and_then(|book| book.truth().master().map(ToString::to_string)),
+        up: verdict.up.unwrap_or(false),
+        master: verdict.master.as_ref().map(text),
         labels: labels.unwrap_or_default(),
         failover: service.failover.as_ref().map(|failover| FailoverJson {
             phase: failover.phase,
@@ -262,20 +263,15 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
             }),
             _ => None,
         },
-        members: members.map(|slot| member_of(&state.store, slot, &slot.view())).collect(),
+        members: members.map(|slot| member_of(slot, &slot.view())).collect(),
     }
 }
 
 /// A member, with what the book of its service says of it.
-fn member_of(store: &Store, slot: &Slot, view: &View) -> MemberJson {
-    let (role, lag) = match store.book(&slot.service) {
-        Some(book) => {
-            let truth = book.truth();
-            (truth.role(&slot.member.instance), truth.lag_bytes(&slot.member.instance))
-        }
-        None => (slot.facts().and_then(|(facts, _)| facts.role), None),
-    };
-    member_json(&slot.member, view, role.map(|role| role.as_str()), lag)
+fn member_of(slot: &Slot, view: &View) -> MemberJson {
+    let truth = slot.book.truth();
+    let role = truth.role(&slot.member.instance).map(|role| role.as_str());
+    member_json(&slot.member, view, role, truth.lag_bytes(&slot.member.instance))
 }
 
 fn member_json(
@@ -294,7 +290,7 @@ fn member_json(
     }
 }
 
-fn target_json(state: &State, slot: &Slot, now: Instant) -> TargetJson {
+fn target_json(slot: &Slot, now: Instant) -> TargetJson {
     let view = slot.view();
     let age = |at| now.saturating_duration_since(at).as_secs_f64();
     let snapshot = view.latest.as_ref().map(|latest| &latest.outcome.snapshot);
@@ -310,6 +306,6 @@ fn target_json(state: &State, slot: &Slot, now: Instant) -> TargetJson {
         snapshot_age_seconds: view.latest.as_ref().map(|latest| age(latest.taken)),
         collection_seconds: snapshot.and_then(|s| s.duration).map(|took| took.as_secs_f64()),
         skipped_ticks: view.skipped,
-        member: member_of(&state.store, slot, &view),
+        member: member_of(slot, &view),
     }
 }

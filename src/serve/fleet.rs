@@ -13,10 +13,9 @@ use super::metrics;
 use super::query::Query;
 use super::response::Body;
 use crate::config::Config;
-use crate::discover::families as discovery;
 use crate::scrape::Slot;
 use crate::scrape::store::View;
-use exposition::stream::Labelled;
+use exposition::Labelled;
 use exposition::{Builder, Families};
 use hyper::{Request, Response};
 use std::collections::BTreeMap;
@@ -43,7 +42,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     for slots in slots.chunks(64) {
         let wanted =
             slots.iter().filter(|s| admits(&services, &s.service) && admits(&instances, &s.member.instance));
-        sets.extend(wanted.filter_map(|slot| member_set(&state, &config, slot, now)));
+        sets.extend(wanted.filter_map(|slot| member_set(&config, slot, now)));
         // Thousands of members take a while, and there is one thread.
         tokio::task::yield_now().await;
     }
@@ -81,7 +80,6 @@ fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -
     let wanted = topology.services.iter().filter(|service| admits(&service.name));
     let set = |service: &Arc<crate::discover::Service>| {
         let mut out = Builder::with_namespace(&config.collect.namespace);
-        discovery::record(service, now, &mut out);
         if let Some(book) = state.store.book(&service.name) {
             book.truth().record_service(service, now, &mut out);
             book.record_durations(&mut out);
@@ -92,7 +90,7 @@ fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -
 }
 
 /// The samples of a member; `None` where they are too old.
-fn member_set(state: &State, config: &Config, slot: &Slot, now: Instant) -> Option<Labelled> {
+fn member_set(config: &Config, slot: &Slot, now: Instant) -> Option<Labelled> {
     let view = slot.view();
     let latest = view.latest.clone()?;
     if now.saturating_duration_since(latest.taken) > config.scrape.interval * 2 {
@@ -102,17 +100,15 @@ fn member_set(state: &State, config: &Config, slot: &Slot, now: Instant) -> Opti
     parts.extend(view.keys.iter().flat_map(|keys| keys.parts.iter().cloned()));
     let mut out = Builder::with_namespace(&namespace(config, &slot.service));
     latest.outcome.record(false, !config.serve.redis_only, &mut out);
-    record_member(state, slot, &view, now, &mut out);
+    record_member(slot, &view, now, &mut out);
     parts.push(Arc::new(out.finish()));
     Some(set(labels(config, &slot.service, Some(slot)), parts))
 }
 
 /// What we know of a member beside what it says itself.
-pub fn record_member(state: &State, slot: &Slot, view: &View, now: Instant, out: &mut Builder) {
+pub fn record_member(slot: &Slot, view: &View, now: Instant, out: &mut Builder) {
     view.record(now, out);
-    if let Some(book) = state.store.book(&slot.service) {
-        book.truth().record_member(&slot.member.instance, out);
-    }
+    slot.book.truth().record_member(&slot.member.instance, out);
 }
 
 /// The start of metric names for a service.

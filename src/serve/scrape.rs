@@ -74,7 +74,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     }
     let view = slot.as_ref().map(|slot| slot.view());
     if let (Some(slot), Some(view)) = (&slot, &view) {
-        fleet::record_member(&state, slot, view, std::time::Instant::now(), &mut out);
+        fleet::record_member(slot, view, std::time::Instant::now(), &mut out);
     }
     let own = out.finish();
     let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);

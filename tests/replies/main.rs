@@ -220,6 +220,7 @@ fn collect(name: &str, form: Form, server: Option<Server>, config: &Collect) -> 
     let snapshot = watch::Sender::new(Snapshot::default());
     runtime.block_on(async {
         let request = Request {
+            scope: Default::default(),
             config,
             keys: &config.keys,
             ping: false,

@@ -13,6 +13,8 @@
 
 pub mod draft;
 pub mod flags;
+pub mod migrate;
+pub mod prometheus;
 pub mod words;
 
 use super::Config;
@@ -20,6 +22,8 @@ use super::document::File;
 pub use super::problem::{Problem, Warning};
 use super::problem::{UNSEEN, shown};
 use draft::Draft;
+use migrate::Migrated;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,12 +42,14 @@ pub enum Outcome {
     Completions(Shell),
     /// A document was looked at.
     Checked(PathBuf, Result<Checked, Vec<Problem>>),
+    /// A document for what was said is to be printed.
+    Migrated(Migrated),
     /// Nothing can run; this is all that is wrong.
     Problems(Vec<Problem>),
 }
 
 /// The first words that are no flags.
-pub const COMMANDS: [&str; 4] = ["help", "version", "completions", "check"];
+pub const COMMANDS: [&str; 5] = ["help", "version", "completions", "check", "migrate"];
 
 /// What is said of a document that is fine.
 #[derive(Debug)]
@@ -74,6 +80,7 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         Some("version") => return Outcome::Version,
         Some("completions") => return completions(&args[1..]),
         Some("check") => return check(args, env),
+        Some("migrate") => return migrate(args, env),
         _ => {}
     }
     configure(args, env)
@@ -81,34 +88,96 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
 
 /// What flags, variables and the document come to.
 fn configure(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
-    let mut problems = vec![];
-    let words = Words::read(args, &env, &mut problems);
-    if words.is_on("help") {
-        return Outcome::Help;
+    let mut read = match Read::new(args, &env) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    if let Some(path) = read.document.take() {
+        match with_document(path, read.config.clone(), &read.words, env, &mut read.warnings) {
+            Ok(whole) => read.config = whole,
+            Err(more) => read.problems.extend(more),
+        }
     }
-    if words.is_on("version") {
-        return Outcome::Version;
+    if read.problems.is_empty() {
+        Outcome::Run(Box::new(read.config), read.warnings)
+    } else {
+        Outcome::Problems(read.problems)
     }
-    let mut draft = Draft::default();
-    for flag in flags::all() {
-        let said = words.said(flag.name);
-        for text in &said.texts {
-            if let Err(reason) = flag.set.apply(&mut draft, text, said.radix()) {
-                let value = if flag.is_private { UNSEEN.into() } else { shown(text) };
-                problems.push(Problem { place: said.place.clone(), message: format!("{value} {reason}") });
+}
+
+/// What flags and variables say.
+struct Read {
+    words: Words,
+    config: Config,
+    document: Option<PathBuf>,
+    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
+
+impl Read {
+    /// Reads them, unless they ask for something else.
+    fn new(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, Outcome> {
+        let mut problems = vec![];
+        let words = Words::read(args, env, &mut problems);
+        if words.is_on("help") {
+            return Err(Outcome::Help);
+        }
+        if words.is_on("version") {
+            return Err(Outcome::Version);
+        }
+        let mut draft = Draft::default();
+        for flag in flags::all() {
+            let said = words.said(flag.name);
+            for text in &said.texts {
+                if let Err(reason) = flag.set.apply(&mut draft, text, said.radix()) {
+                    let value = if flag.is_private { UNSEEN.into() } else { shown(text) };
+                    problems
+                        .push(Problem { place: said.place.clone(), message: format!("{value} {reason}") });
+                }
+            }
+        }
+        let mut warnings = vec![];
+        let document = draft.document.take();
+        let config = draft.finish(&words, &mut problems, &mut warnings);
+        Ok(Self { words, config, document, problems, warnings })
+    }
+}
+
+/// `migrate [--prometheus FILE] [flags]`: what these flags and variables say, as a document.
+fn migrate(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    // Empty words say nothing, and the others keep their number.
+    args[0].clear();
+    let mut prometheus = None;
+    for index in 1..args.len() {
+        let Some(word) = args[index].to_str().map(|word| word.trim_start_matches('-').to_owned()) else {
+            continue;
+        };
+        if let Some(path) = word.strip_prefix("prometheus=") {
+            prometheus = Some(PathBuf::from(path));
+            args[index].clear();
+        } else if word == "prometheus" {
+            args[index].clear();
+            prometheus = args.get_mut(index + 1).map(|path| PathBuf::from(std::mem::take(path)));
+            if prometheus.is_none() {
+                let message = "needs a value; expected --prometheus=FILE".into();
+                return Outcome::Problems(vec![Problem { place: "--prometheus".into(), message }]);
             }
         }
     }
-    let mut warnings = vec![];
-    let document = draft.document.take();
-    let mut config = draft.finish(&words, &mut problems, &mut warnings);
-    if let Some(path) = document {
-        match with_document(path, config.clone(), &words, env, &mut warnings) {
-            Ok(whole) => config = whole,
-            Err(more) => problems.extend(more),
-        }
+    let mut read = match Read::new(args, env) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    if read.document.is_some() {
+        let message = "cannot be combined with migrate; expected flags of redis_exporter".into();
+        read.problems.push(Problem { place: read.words.said("config.file").place.clone(), message });
     }
-    if problems.is_empty() { Outcome::Run(Box::new(config), warnings) } else { Outcome::Problems(problems) }
+    let document = migrate::document(&read.words, &read.config, prometheus.as_deref());
+    read.problems.extend(document.as_ref().err().cloned().unwrap_or_default());
+    match document {
+        Ok(document) if read.problems.is_empty() => Outcome::Migrated(document),
+        _ => Outcome::Problems(read.problems),
+    }
 }
 
 /// Flags that say who we are to servers; with services, profiles do.
@@ -125,7 +194,12 @@ fn with_document(
     let target = words.said("redis.addr");
     let names_target = target.by != By::Default && target.texts.iter().any(|text| !text.is_empty());
     let target_said = names_target.then(|| target.place.clone());
-    let config = File { path, flags: Arc::new(flags), target_said }.load(env)?;
+    // A variable that a profile names has its effect.
+    let asked = RefCell::new(vec![]);
+    let config = File { path, flags: Arc::new(flags), target_said }.load(|name| {
+        asked.borrow_mut().push(name.to_owned());
+        env(name)
+    })?;
     if !config.discover.services.is_empty() {
         let said = LOGIN.map(|name| words.said(name));
         let said: Vec<_> =

@@ -327,7 +327,7 @@ fn what_is_wrong_is_told_by_name_value_and_expectation() {
     check(
         &["scrape"],
         &[],
-        &[r#"argument 1: "scrape" is no command; there are help, version, completions, check"#],
+        &[r#"argument 1: "scrape" is no command; there are help, version, completions, check, migrate"#],
     );
     let no_flag = "is no flag, and nothing else is expected; a value stands behind = or right after its flag";
     check(&["redis://h"], &[], &[&format!("argument 1: {no_flag}")]);

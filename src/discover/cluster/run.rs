@@ -295,16 +295,18 @@ fn tables(nodes: usize) -> usize {
 }
 
 /// Whom to ask for what in this round: everybody for the table where there is room; else first those to whom
-/// something is happening, then others in turn, and the remaining masters only how they are.
+/// something is happening, at most three quarters, then others in turn, and the remaining masters only how they
+/// are.
 fn plan(known: &BTreeMap<Arc<str>, Known>, restless: &HashSet<Arc<str>>, round: usize) -> Vec<Asked> {
     let room = tables(known.len());
-    let mut order: Vec<(&Arc<str>, &Known)> = known.iter().collect();
-    let turn = if order.len() > room { round.wrapping_mul(room) % order.len() } else { 0 };
-    order.rotate_left(turn);
-    // The sort is stable: within each part the turn stays.
-    order.sort_by_key(|(id, _)| !restless.contains(*id));
+    let (mut first, mut others): (Vec<_>, Vec<_>) = known.iter().partition(|(id, _)| restless.contains(*id));
+    others.extend(first.split_off(first.len().min(room - room / 4)));
+    if known.len() > room && !others.is_empty() {
+        let turn = round.wrapping_mul(room - first.len()) % others.len();
+        others.rotate_left(turn);
+    }
     let mut plan = vec![];
-    for (place, (id, node)) in order.into_iter().enumerate() {
+    for (place, (id, node)) in first.into_iter().chain(others).enumerate() {
         let want = match place {
             // More than one: the first may be the dead one.
             0..3 => Want::TableWithShards,

@@ -35,23 +35,30 @@ const SLOTS: u32 = 16384;
 /// forget the old master before it is known who is the new one.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// The last collection of a member.
+/// A member in one round.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberReading<'a> {
     /// Which member.
     pub instance: &'a str,
-    /// In which round it was read: both ends of replication are compared within one.
+    /// Which round of its shard: both ends of replication are compared within one.
     pub round: u64,
     /// Whether INFO was read.
     pub up: bool,
-    /// What it says.
-    pub facts: Option<&'a Arc<Facts>>,
     /// When INFO was answered, or when the collection failed.
     pub taken: Instant,
+    /// What INFO says.
+    pub facts: Option<&'a Arc<Facts>>,
+}
+
+impl MemberReading<'_> {
+    fn good(&self) -> Option<Reading> {
+        let facts = self.facts.filter(|_| self.up)?.clone();
+        Some(Reading { facts, taken: self.taken, round: self.round })
+    }
 }
 
 /// What the operator may say about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From how many bytes on a replica counts as lagging.
     pub lag_bytes: u64,
@@ -59,40 +66,48 @@ pub struct Limits {
     pub age: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lag_bytes: 10_000, age: Duration::from_secs(30) }
+    }
+}
+
 /// What is known of a service from all rounds so far.
 #[derive(Debug, Default)]
 pub struct ServiceTruth {
+    limits: Limits,
     members: HashMap<Arc<str>, MemberTruth>,
-    verdict: Verdict,
     resyncs: Option<[u64; 3]>,
     completed: Total,
     aborted: Total,
     /// The last failover that was looked at, and how long nobody answered as the master.
     last: Option<(Instant, Option<Duration>)>,
-    /// The last round, and how long it says something.
-    at: Option<(Instant, Duration)>,
 }
 
-/// What the last round said of the service.
-#[derive(Debug, Default)]
-struct Verdict {
-    up: Option<bool>,
-    masters: Option<u32>,
-    master: Option<Arc<str>>,
-    at_risk: Option<u64>,
+/// What the service comes to now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it can be used; `None` while that is not known.
+    pub up: Option<bool>,
+    /// How many say that they are the master; of a Cluster, how many nodes claim the slots of others.
+    pub masters: Option<u32>,
+    /// The master: that of the Sentinels, or the only one of a list; a Cluster has none.
+    pub master: Option<Arc<str>>,
+    /// What a failover now would lose, in bytes.
+    pub at_risk: Option<u64>,
 }
 
 /// What is known of one member.
 #[derive(Debug, Default)]
 struct MemberTruth {
-    /// The last reading that was good, while it is fresh.
+    /// What it said in its last round; `None` where it did not answer.
     reading: Option<Reading>,
+    /// When it was last asked.
+    asked: Option<Instant>,
     /// What it is: what it said, or what was confirmed since.
     role: Option<Role>,
     /// What it was when that was last known.
     last_role: Option<Role>,
-    /// Whether it was ever read, well or not.
-    was_read: bool,
     /// When it last answered as a master.
     as_master: Option<Instant>,
     stream: Stream,
@@ -102,8 +117,8 @@ struct MemberTruth {
     lag: Option<Lag>,
     is_lagging: bool,
     mismatch: Option<bool>,
-    /// When it was last a member.
-    seen: Option<Instant>,
+    /// The member that it replicates from.
+    source: Option<Arc<str>>,
 }
 
 /// A good reading.
@@ -170,7 +185,7 @@ struct Total {
 
 impl Total {
     fn read(&mut self, value: u64) {
-        self.total += increase(self.last, value);
+        self.total = self.total.saturating_add(increase(self.last, value));
         self.last = value;
     }
 }
@@ -182,22 +197,15 @@ fn increase(last: u64, value: u64) -> u64 {
 
 impl MemberTruth {
     /// Takes what the member said, or that it did not. Returns what its counters of resynchronisations grew by.
-    fn read(&mut self, reading: Option<&MemberReading<'_>>, age: Duration, now: Instant) -> Option<[u64; 3]> {
-        self.seen = Some(now);
-        self.was_read |= reading.is_some();
-        let is_fresh = |reading: &&MemberReading<'_>| reading.up && now.duration_since(reading.taken) <= age;
-        let fresh = reading.filter(is_fresh).and_then(|reading| Some((reading, reading.facts?)));
-        self.reading = fresh.map(|(reading, facts)| Reading {
-            facts: facts.clone(),
-            taken: reading.taken,
-            round: reading.round,
-        });
-        let (reading, facts) = fresh?;
+    fn read(&mut self, reading: &MemberReading<'_>) -> Option<[u64; 3]> {
+        self.asked = Some(reading.taken);
+        self.reading = reading.good();
+        let Reading { facts, taken, .. } = self.reading.as_ref()?;
         if facts.role == Some(Role::Master) {
-            self.as_master = self.as_master.max(Some(reading.taken));
+            self.as_master = self.as_master.max(Some(*taken));
         }
-        self.stream.read(facts, reading.taken);
-        self.link.read(facts, reading.taken);
+        self.stream.read(facts, *taken);
+        self.link.read(facts, *taken);
         let is_another = self.run_id != facts.run_id;
         self.run_id = facts.run_id;
         let said = [facts.sync_full, facts.sync_partial_ok, facts.sync_partial_err];
@@ -216,178 +224,132 @@ impl MemberTruth {
     fn facts(&self) -> Option<&Facts> {
         self.reading.as_ref().map(|reading| &*reading.facts)
     }
+
+    /// How far it is behind, and whether its data is of another history.
+    fn compare(&self, source: &Self, limits: &Limits, now: Instant) -> (Option<Lag>, Option<bool>) {
+        let (Some(own), Some(masters)) = (&self.reading, &source.reading) else { return (None, None) };
+        // One of them took its time, or was not asked: what was known is not wrong for that.
+        if !own.is_with(masters) {
+            let is_recent = |lag: &Lag| now.saturating_duration_since(lag.taken) <= limits.age;
+            return (self.lag.filter(is_recent), self.mismatch);
+        }
+        let shares = shares_history(&own.facts, &masters.facts);
+        let lag = Lag::between(&own.facts, &masters.facts, own.taken, &source.stream);
+        (lag.filter(|_| shares != Some(false)), shares.map(|shares| !shares))
+    }
+
+    /// What it is, by what discovery knows: who was confirmed as the master since it was asked is one.
+    fn role(&self, service: &Service, member: &Member, limits: &Limits, now: Instant) -> Option<Role> {
+        let is_news = service.master.as_ref().is_some_and(|master| {
+            master.instance == member.instance
+                && self.asked.is_none_or(|asked| master.confirmed > asked)
+                && now.saturating_duration_since(master.confirmed) <= limits.age
+        });
+        let said = self.facts().and_then(|facts| facts.role);
+        if is_news { Some(Role::Master) } else { said.filter(|_| self.is_recent(limits, now)) }
+    }
+
+    /// Whether what it said, or that it said nothing, says something of now.
+    fn is_recent(&self, limits: &Limits, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| now.saturating_duration_since(asked) <= limits.age)
+    }
 }
 
 impl ServiceTruth {
-    /// Takes what is known now: the service as discovery knows it, and the last collection of each member. To be
-    /// called after each round, and best also when the topology changed; the same readings twice change nothing.
-    pub fn round(&mut self, service: &Service, members: &[MemberReading<'_>], limits: &Limits, now: Instant) {
-        let readings: HashMap<&str, &MemberReading<'_>> =
-            members.iter().map(|reading| (reading.instance, reading)).collect();
+    /// Takes in a round: the service as discovery knows it, and what those of its members said that were asked.
+    /// Who was not asked keeps what it said. The same readings twice change nothing.
+    pub fn round(
+        &mut self,
+        service: &Service,
+        readings: &[MemberReading<'_>],
+        limits: &Limits,
+        now: Instant,
+    ) {
+        self.limits = *limits;
         self.completed.read(service.history.completed);
         self.aborted.read(service.history.aborted);
         if let Some(done) = &service.history.last
             && self.last.is_none_or(|(confirmed, _)| confirmed != done.confirmed)
         {
-            self.last = Some((done.confirmed, self.outage(done, &readings)));
+            self.last = Some((done.confirmed, self.outage(done, readings)));
         }
-        for member in &service.members {
-            let reading = readings.get(&*member.instance).copied();
+        let mut asked: Vec<&Member> = Vec::with_capacity(readings.len());
+        for reading in readings {
+            let Some(member) = member(service, reading.instance) else { continue };
+            asked.push(member);
             let truth = self.members.entry(member.instance.clone()).or_default();
-            if let Some(grown) = truth.read(reading, limits.age, now) {
+            if let Some(grown) = truth.read(reading) {
                 let sums = self.resyncs.get_or_insert_default();
-                sums.iter_mut().zip(grown).for_each(|(sum, grown)| *sum += grown);
+                sums.iter_mut().zip(grown).for_each(|(sum, grown)| *sum = sum.saturating_add(grown));
             }
-            truth.role = role_of(service, member, reading, truth, limits.age, now);
+            truth.role = truth.role(service, member, &self.limits, now);
             truth.last_role = truth.role.or(truth.last_role);
         }
-        self.members.retain(|_, truth| truth.seen.is_some_and(|seen| now - seen <= REMEMBERED));
-        let sources = self.replicas(service, limits, now);
-        self.verdict = self.judge(service, &sources);
-        self.at = Some((now, limits.age));
+        self.compare(service, &asked, now);
+        if self.members.len() > service.members.len() {
+            let is_recent = |truth: &MemberTruth| {
+                truth.asked.is_some_and(|asked| now.saturating_duration_since(asked) <= REMEMBERED)
+            };
+            self.members.retain(|instance, truth| member(service, instance).is_some() || is_recent(truth));
+        }
     }
 
     /// From the last good answer of the old master to the first confirmed one of the new; nothing, where the old
     /// one answered for so long.
-    fn outage(&self, done: &Completed, readings: &HashMap<&str, &MemberReading<'_>>) -> Option<Duration> {
+    fn outage(&self, done: &Completed, readings: &[MemberReading<'_>]) -> Option<Duration> {
         let before = self.members.get(&done.from).and_then(|truth| truth.as_master);
+        let reading = readings.iter().find(|reading| reading.instance == &*done.from);
         // An old master that comes back does not shorten it.
-        let is_good = |reading: &&&MemberReading<'_>| {
-            let says = reading.facts.filter(|_| reading.up).and_then(|facts| facts.role);
-            says == Some(Role::Master) && reading.taken <= done.confirmed
-        };
-        let last = readings.get(&*done.from).filter(is_good).map(|reading| reading.taken);
+        let is_good =
+            |reading: &Reading| reading.facts.role == Some(Role::Master) && reading.taken <= done.confirmed;
+        let last = reading.and_then(MemberReading::good).filter(is_good).map(|reading| reading.taken);
         Some(done.confirmed.saturating_duration_since(before.max(last)?))
     }
 
-    /// Compares every replica with the member that it follows. Returns who that is, replicas in the order of the
-    /// members.
-    fn replicas(&mut self, service: &Service, limits: &Limits, now: Instant) -> Vec<Option<usize>> {
-        let sources = Sources::of(service, &self.members);
-        let sources: Vec<_> = service.members.iter().map(|member| sources.find(member)).collect();
-        for (member, source) in service.members.iter().zip(&sources) {
-            let source = source.and_then(|at| self.members.get(&service.members[at].instance));
-            let Some(replica) = self.members.get(&member.instance) else { continue };
-            let both = source.and_then(|source| Some((replica.reading.as_ref()?, source.reading.as_ref()?)));
-            let (lag, mismatch) = match both {
+    /// Compares each replica that was asked with the member that it follows.
+    fn compare(&mut self, service: &Service, asked: &[&Member], now: Instant) {
+        let sources = Sources::of(service, asked, &self.members);
+        let compared = asked.iter().filter_map(|member| {
+            let source = sources.find(member);
+            let replica = self.members.get(&member.instance)?;
+            let (lag, mismatch) = match source.and_then(|source| self.members.get(&source.instance)) {
+                Some(source) => replica.compare(source, &self.limits, now),
                 None => (None, None),
-                Some((own, masters)) if own.is_with(masters) => {
-                    let shares = shares_history(&own.facts, &masters.facts);
-                    let stream = source.map(|source| &source.stream);
-                    let lag = stream
-                        .filter(|_| shares != Some(false))
-                        .and_then(|stream| Lag::between(&own.facts, &masters.facts, own.taken, stream));
-                    (lag, shares.map(|shares| !shares))
-                }
-                // One of them was asked alone since.
-                Some(_) => {
-                    let is_fresh = |lag: &Lag| now.saturating_duration_since(lag.taken) <= limits.age;
-                    let lag = replica.lag.filter(is_fresh);
-                    (lag, replica.mismatch)
-                }
             };
-            if let Some(replica) = self.members.get_mut(&member.instance) {
-                (replica.lag, replica.mismatch) = (lag, mismatch);
-                replica.is_lagging = lag.is_some_and(|lag| lag.bytes >= limits.lag_bytes);
-            }
+            Some((&member.instance, source.map(|source| source.instance.clone()), lag, mismatch))
+        });
+        for (instance, source, lag, mismatch) in compared.collect::<Vec<_>>() {
+            let Some(replica) = self.members.get_mut(instance) else { continue };
+            replica.is_lagging = lag.is_some_and(|lag| lag.bytes >= self.limits.lag_bytes);
+            (replica.source, replica.lag, replica.mismatch) = (source, lag, mismatch);
         }
-        sources
     }
 
-    fn judge(&self, service: &Service, sources: &[Option<usize>]) -> Verdict {
-        let truths: Vec<_> = service.members.iter().map(|m| self.members.get(&m.instance)).collect();
-        let role = |at: usize| truths[at].and_then(|truth| truth.role);
-        let said: Vec<_> = (0..truths.len()).filter(|at| role(*at) == Some(Role::Master)).collect();
-        let was_read = truths.iter().flatten().any(|truth| truth.was_read);
-        let confirmed = service.master.as_ref().map(|master| master.instance.clone());
+    /// What the service comes to, by all that is known now. Costs a look at every member.
+    pub fn judge(&self, service: &Service, now: Instant) -> Verdict {
+        let seen: Vec<_> =
+            service.members.iter().map(|member| Seen::of(self, service, member, now)).collect();
+        let mut masters = seen.iter().filter(|seen| seen.role == Some(Role::Master));
         let master = match service.kind {
-            "sentinel" => confirmed,
+            "sentinel" => service.master.as_ref().map(|master| &master.instance),
             "cluster" => None,
-            _ => match said[..] {
-                [one] => Some(service.members[one].instance.clone()),
+            _ => match (masters.next(), masters.next()) {
+                (Some(one), None) => Some(&one.member.instance),
                 _ => None,
             },
         };
+        let count = seen.iter().filter(|seen| seen.role == Some(Role::Master)).count() as u32;
+        let is_known = seen.iter().any(|seen| seen.truth.is_some());
         let masters = match &service.view {
             View::Cluster(view) => service.answered.map(|_| view.rivals),
-            _ => was_read.then_some(said.len() as u32),
+            _ => is_known.then_some(count),
         };
-        let at_risk = self.at_risk(&truths, sources, |head| {
-            service.kind != "sentinel" || master.as_ref() == Some(&service.members[head].instance)
-        });
-        Verdict { up: self.is_up(service, &truths, was_read), masters, master, at_risk }
-    }
-
-    /// How far the best replica of a master is behind it, over however many others it replicates; of several
-    /// masters the worst.
-    fn at_risk(
-        &self,
-        truths: &[Option<&MemberTruth>],
-        sources: &[Option<usize>],
-        counts: impl Fn(usize) -> bool,
-    ) -> Option<u64> {
-        let is_head =
-            |at: usize| truths[at].is_some_and(|t| t.role == Some(Role::Master) && t.reading.is_some());
-        let behind = |replica: usize| {
-            if truths[replica]?.facts()?.priority == Some(0) {
-                return None;
-            }
-            let (mut at, mut bytes) = (replica, 0_u64);
-            // A chain is short; who replicate from each other in a circle have no head.
-            for _ in 0..8 {
-                bytes = bytes.saturating_add(truths[at]?.lag?.bytes);
-                at = sources[at]?;
-                if is_head(at) {
-                    return Some((at, bytes));
-                }
-            }
-            None
-        };
-        let mut best: HashMap<usize, u64> = HashMap::new();
-        for (head, bytes) in (0..truths.len()).filter_map(behind).filter(|(head, _)| counts(*head)) {
-            best.entry(head).and_modify(|least| *least = bytes.min(*least)).or_insert(bytes);
-        }
-        best.into_values().max()
-    }
-
-    /// See the family's help.
-    fn is_up(&self, service: &Service, truths: &[Option<&MemberTruth>], was_read: bool) -> Option<bool> {
-        let serves = |truth: &MemberTruth| {
-            truth.role.is_some() && truth.facts().and_then(|facts| facts.loading) != Some(true)
-        };
-        let is_master = |truth: &MemberTruth| serves(truth) && truth.role == Some(Role::Master);
-        // Before anybody answered nothing is known, unless nobody does.
-        let is_told = matches!(service.kind, "sentinel" | "cluster");
-        if service.answered.is_none() && (is_told || service.members.is_empty()) {
-            return service.failure.is_some().then_some(false);
-        }
-        let member = |instance: &str| {
-            self.members.get(instance).filter(|truth| truth.was_read || truth.role.is_some())
-        };
-        match (service.kind, &service.view) {
-            ("sentinel", view) => {
-                let Some(master) = &service.master else { return was_read.then_some(false) };
-                let newest = match view {
-                    View::Sentinel(view) => view.epoch,
-                    _ => None,
-                };
-                let is_newest = newest.is_none_or(|epoch| epoch <= master.epoch);
-                member(&master.instance).map(|truth| is_newest && is_master(truth))
-            }
-            ("cluster", View::Cluster(view)) => {
-                // What an old answer says of the slots is true as long as their masters answer us.
-                let answers = |instance: &Arc<str>| member(instance).is_some_and(is_master);
-                let is_known = service.failure.is_none() || view.masters.values().all(answers);
-                Some(view.covered == SLOTS && is_known)
-            }
-            _ => {
-                let had_master = truths.iter().flatten().any(|truth| truth.last_role == Some(Role::Master));
-                let counts = |truth: &&MemberTruth| match had_master {
-                    true => is_master(truth),
-                    false => truth.reading.is_some(),
-                };
-                (was_read || service.members.is_empty()).then(|| truths.iter().flatten().any(|t| counts(&t)))
-            }
+        let counts = |head: &Member| service.kind != "sentinel" || master == Some(&head.instance);
+        Verdict {
+            up: is_up(service, &seen),
+            masters,
+            master: master.cloned(),
+            at_risk: at_risk(service, &seen, counts),
         }
     }
 
@@ -400,31 +362,127 @@ impl ServiceTruth {
     pub fn lag_bytes(&self, instance: &str) -> Option<u64> {
         Some(self.members.get(instance)?.lag?.bytes)
     }
+}
 
-    /// Whether the service can be used; `None` while that is not known.
-    pub fn up(&self) -> Option<bool> {
-        self.verdict.up
+/// The member of that name: they are sorted.
+fn member<'a>(service: &'a Service, instance: &str) -> Option<&'a Member> {
+    place(service, instance).map(|at| &*service.members[at])
+}
+
+fn place(service: &Service, instance: &str) -> Option<usize> {
+    service.members.binary_search_by(|member| (*member.instance).cmp(instance)).ok()
+}
+
+/// A member at the moment of a verdict.
+struct Seen<'a> {
+    member: &'a Member,
+    /// What is known of it, where that is not too old.
+    truth: Option<&'a MemberTruth>,
+    role: Option<Role>,
+    /// Whether it ever said that it is a master, and nothing else since.
+    was_master: bool,
+    lag: Option<&'a Lag>,
+    /// Where it replicates from.
+    source: Option<usize>,
+}
+
+impl<'a> Seen<'a> {
+    fn of(all: &'a ServiceTruth, service: &'a Service, member: &'a Member, now: Instant) -> Self {
+        let limits = &all.limits;
+        let known = all.members.get(&member.instance);
+        let nobody = MemberTruth::default();
+        let role = known.unwrap_or(&nobody).role(service, member, limits, now);
+        let lag = known.and_then(|truth| truth.lag.as_ref());
+        Self {
+            member,
+            truth: known.filter(|truth| truth.is_recent(limits, now)),
+            role,
+            was_master: known.is_some_and(|truth| truth.last_role == Some(Role::Master)),
+            lag: lag.filter(|lag| now.saturating_duration_since(lag.taken) <= limits.age),
+            source: known.and_then(|truth| place(service, truth.source.as_deref()?)),
+        }
     }
 
-    /// The master: that of the Sentinels, or the only one of a list; a Cluster has none.
-    pub fn master(&self) -> Option<&Arc<str>> {
-        self.verdict.master.as_ref()
+    /// Whether it answers and is not loading; `None` while that is not known.
+    fn serves(&self) -> Option<bool> {
+        if self.role == Some(Role::Master) && self.truth.is_none_or(|truth| truth.reading.is_none()) {
+            // Confirmed by others since.
+            return Some(true);
+        }
+        let reading = &self.truth?.reading;
+        Some(reading.as_ref().is_some_and(|reading| reading.facts.loading != Some(true)))
+    }
+
+    fn serves_as_master(&self) -> Option<bool> {
+        Some(self.serves()? && self.role == Some(Role::Master))
     }
 }
 
-/// What the member is: what it said, or what was confirmed since.
-fn role_of(
-    service: &Service,
-    member: &Member,
-    reading: Option<&MemberReading<'_>>,
-    truth: &MemberTruth,
-    age: Duration,
-    now: Instant,
-) -> Option<Role> {
-    let is_news = service.master.as_ref().is_some_and(|master| {
-        master.instance == member.instance
-            && reading.is_none_or(|reading| master.confirmed > reading.taken)
-            && now.saturating_duration_since(master.confirmed) <= age
-    });
-    if is_news { Some(Role::Master) } else { truth.facts().and_then(|facts| facts.role) }
+/// See the help of the family.
+fn is_up(service: &Service, seen: &[Seen<'_>]) -> Option<bool> {
+    let is_told = matches!(service.kind, "sentinel" | "cluster");
+    // Before anybody answered nothing is known, unless nobody does.
+    if service.answered.is_none() && (is_told || seen.is_empty()) {
+        return service.failure.is_some().then_some(false);
+    }
+    let serves_as_master = |instance: &str| seen[place(service, instance)?].serves_as_master();
+    match (service.kind, &service.view) {
+        ("sentinel", view) => {
+            let Some(master) = &service.master else {
+                return seen.iter().any(|seen| seen.truth.is_some()).then_some(false);
+            };
+            let newest = match view {
+                View::Sentinel(view) => view.epoch,
+                _ => None,
+            };
+            let is_newest = newest.is_none_or(|epoch| epoch <= master.epoch);
+            serves_as_master(&master.instance).map(|serves| serves && is_newest)
+        }
+        ("cluster", View::Cluster(view)) => {
+            // What an old answer says of the slots is true as long as their masters answer us.
+            let answers = |instance: &Arc<str>| serves_as_master(instance) == Some(true);
+            let is_known = service.failure.is_none() || view.masters.values().all(answers);
+            Some(view.covered == SLOTS && is_known)
+        }
+        _ => {
+            let has_master = seen.iter().any(|seen| seen.was_master || seen.role == Some(Role::Master));
+            let mut found = Some(false);
+            for one in seen {
+                match if has_master { one.serves_as_master() } else { one.serves() } {
+                    Some(true) => return Some(true),
+                    Some(false) => {}
+                    None => found = None,
+                }
+            }
+            found
+        }
+    }
+}
+
+/// How far the best replica of a master is behind it, over however many others it replicates; of several masters
+/// the worst.
+fn at_risk(service: &Service, seen: &[Seen<'_>], counts: impl Fn(&Member) -> bool) -> Option<u64> {
+    let behind = |replica: &Seen<'_>| {
+        if replica.truth?.facts()?.priority == Some(0) {
+            return None;
+        }
+        let (mut at, mut bytes) = (replica, 0_u64);
+        // A chain is short; who replicate from each other in a circle have no head.
+        for _ in 0..8 {
+            bytes = bytes.saturating_add(at.lag?.bytes);
+            let head = at.source?;
+            at = &seen[head];
+            if at.role == Some(Role::Master) {
+                return at.truth?.facts().map(|_| (head, bytes));
+            }
+        }
+        None
+    };
+    let mut best: HashMap<usize, u64> = HashMap::new();
+    for (head, bytes) in seen.iter().filter_map(behind) {
+        if counts(&service.members[head]) {
+            best.entry(head).and_modify(|least| *least = bytes.min(*least)).or_insert(bytes);
+        }
+    }
+    best.into_values().max()
 }

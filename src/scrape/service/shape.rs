@@ -104,14 +104,12 @@ pub fn service_descs() -> [&'static Desc; 10] {
 }
 
 impl ServiceTruth {
-    /// Records what is known of the service. What the rounds said goes once there was none for too long.
+    /// Records what is known of the service.
     pub fn record_service(&self, service: &Service, now: Instant, out: &mut Builder) {
-        if self.at.is_some_and(|(at, age)| now.saturating_duration_since(at) <= age) {
-            let Verdict { up, masters, at_risk, .. } = &self.verdict;
-            push(out, &UP, up.map(number));
-            push(out, &MASTERS, masters.map(f64::from));
-            push(out, &AT_RISK, at_risk.map(|bytes| bytes as f64));
-        }
+        let Verdict { up, masters, at_risk, .. } = self.judge(service, now);
+        push(out, &UP, up.map(number));
+        push(out, &MASTERS, masters.map(f64::from));
+        push(out, &AT_RISK, at_risk.map(|bytes| bytes as f64));
         if let Some(resyncs) = self.resyncs {
             let family = out.family(&RESYNCS);
             for (kind, count) in ["full", "partial", "refused"].iter().zip(resyncs) {
