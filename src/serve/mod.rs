@@ -11,6 +11,7 @@ pub mod auth;
 pub mod connections;
 pub mod discovery;
 pub mod encode;
+pub mod flow;
 pub mod health;
 pub mod landing;
 pub mod listen;
