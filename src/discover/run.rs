@@ -6,7 +6,7 @@
 use super::board::World;
 use super::merge::Identities;
 use super::service::{Member, Service, Topology};
-use super::{file, fixed};
+use super::{file, fixed, sentinel};
 use crate::config::Config;
 use crate::config::credentials::Side;
 use crate::config::discover::{self, Source};
@@ -159,7 +159,8 @@ async fn provide(world: World, wanted: watch::Receiver<Arc<discover::Service>>) 
     match &service.source {
         Source::Instances(_) => fixed::run(world, wanted).await,
         Source::FileSd(_) => file::run(world, wanted).await,
-        Source::Sentinel { .. } | Source::Cluster { .. } => std::future::pending().await,
+        Source::Sentinel { .. } => sentinel::run(world, service).await,
+        Source::Cluster { .. } => std::future::pending().await,
     }
 }
 

@@ -44,6 +44,11 @@ pub struct Members {
 }
 
 impl Members {
+    /// Begins with those that were known before.
+    pub fn resume(&mut self, known: &[Arc<Member>], now: Instant) {
+        self.all = known.iter().map(|member| (member.instance.clone(), (member.clone(), now))).collect();
+    }
+
     /// All, sorted by instance.
     pub fn all(&self) -> Vec<Arc<Member>> {
         self.all.values().map(|(member, _)| member.clone()).collect()
