@@ -25,7 +25,7 @@ test: ## Install what the tests need and run every test
 check: ## Formatting, clippy, documentation, licences, shell scripts
 	@scripts/check.sh
 
-bench: ## Measure side by side with Debian's prometheus-redis-exporter (10 minutes)
+bench: ## Measure beside Debian's prometheus-redis-exporter, and fleets and failovers (25 minutes)
 	@scripts/bench.sh
 
 fuzz: ## Run the fuzz targets for a while

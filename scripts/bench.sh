@@ -2,6 +2,8 @@
 # Measures the release build side by side with Debian's prometheus-redis-exporter, which is the base of the ratios.
 #   SECTIONS=single,conc   only these; see bench/README.md
 #   QUICK=1                fewer rounds, without the slow sections
+#   SECTIONS=farm          2,000 scripted servers that are watched as services; no peer
+#   SECTIONS=failover      a real Sentinel set whose master is replaced; no peer
 # `ours` leaves out the latency histograms, which the peer of that age does not have; `ours+latency` has them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,17 +12,22 @@ source scripts/toolchain.sh
 need_toolchain
 install_packages redis-server redis-tools prometheus-redis-exporter wrk python3
 
+known='limit single conc many rtt hung keys farm failover'
 if [ -n "${QUICK:-}" ]; then
   sections=${SECTIONS:-limit,single,conc,many}
   shape=(--rounds 1 --requests 200 --seconds 2 --targets 50 --keys 200000)
+  farm_shape=(--targets 500 --interval 5 --seconds 20 --readings 2 --trouble hang)
+  failovers=1
 else
-  sections=${SECTIONS:-limit,single,conc,many,rtt,hung,keys}
+  sections=${SECTIONS:-${known// /,}}
   shape=(--rounds 3 --requests 500 --seconds 3)
+  farm_shape=()
+  failovers=5
 fi
 
 for section in ${sections//,/ }; do
-  grep -qw "$section" <<<'limit single conc many rtt hung keys' || {
-    echo "error: no section '$section': choose from limit,single,conc,many,rtt,hung,keys" >&2
+  grep -qw "$section" <<<"$known" || {
+    echo "error: no section '$section': choose from ${known// /,}" >&2
     exit 1
   }
 done
@@ -53,4 +60,16 @@ exporters=("${peer[@]}" "${ours[@]}" --exporter "ours+latency=$binary $common")
 measure scrapes limit single conc
 exporters=("${peer[@]}" "${ours[@]}")
 measure fleet many rtt hung keys
+
+# What follows services: no peer can do that.
+if grep -qwE 'farm|failover' <<<"$sections"; then
+  cargo build --release --locked -p testbed --bins
+fi
+if grep -qw farm <<<"$sections"; then
+  /usr/bin/python3 bench/farm_bench.py --program "$binary" --farm target/release/farm "${farm_shape[@]}" \
+    --json "$results/$stamp-farm.json" || status=1
+fi
+if grep -qw failover <<<"$sections"; then
+  target/release/failover "$binary" "$failovers" "$results/$stamp-failover.json" || status=1
+fi
 exit "$status"

@@ -4,9 +4,11 @@
 use redvigil::cli::{completions, reference};
 use redvigil::config::compat::Shell;
 use redvigil::config::compat::flags::{self, Set};
+use redvigil::config::document::File;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 #[test]
 fn every_flag_of_redis_exporter_is_here_with_its_variable_and_default() {
@@ -45,14 +47,55 @@ fn every_flag_of_ours_has_a_variable_of_its_own() {
 }
 
 #[test]
-fn the_page_about_flags_is_that_of_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/flags.md");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::create_dir_all(path.parent().expect("it is a path in a folder")).expect("the folder can be made");
-        fs::write(&path, reference::page()).expect("the page can be written");
+fn the_pages_are_those_of_the_tables() {
+    for (name, text) in [
+        ("docs/flags.md", reference::flags()),
+        ("docs/config.md", reference::config()),
+        ("docs/example.yaml", reference::example()),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, &text).expect("the page can be written");
+        }
+        let page = fs::read_to_string(&path).unwrap_or_default();
+        assert!(page == text, "{name} is old; write it by UPDATE=1 cargo test --test flags");
     }
-    let page = fs::read_to_string(&path).unwrap_or_default();
-    assert!(page == reference::page(), "docs/flags.md is old; write it by UPDATE=1 cargo test --test flags");
+}
+
+#[test]
+fn the_example_is_a_document_and_so_is_all_that_it_comments_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |text: &str| {
+        let path = folder.path().join("example.yaml");
+        fs::write(&path, text).expect("a file");
+        let file = File { path, flags: Arc::default(), target_said: None };
+        file.load(|_| None).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let example = reference::example();
+    let config = check(&example).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!(config.discover.services.len(), 4);
+    // Whatever is commented out is a key of that place: all that can be wrong is what it says there.
+    let aside = |line: &str| line.trim_start().strip_prefix("# ").is_some_and(is_key);
+    let mut found = 0;
+    for (index, _) in example.lines().enumerate().filter(|(_, line)| aside(line)) {
+        let lines = example.lines().enumerate();
+        let text = lines.map(|(at, line)| if at == index { line.replacen("# ", "", 1) } else { line.into() });
+        let text = text.collect::<Vec<_>>().join("\n");
+        let problems = check(&text).err().unwrap_or_default();
+        let harmless = ["cannot be combined with", "cannot be read", "is not set", "needs "];
+        for problem in problems {
+            assert!(harmless.iter().any(|text| problem.contains(text)), "line {}: {problem}", index + 1);
+        }
+        found += 1;
+    }
+    assert!(found > 15, "{found}");
+}
+
+/// `key: value`, and no sentence.
+fn is_key(text: &str) -> bool {
+    text.split_once(": ").is_some_and(|(key, _)| {
+        key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+    })
 }
 
 #[test]
@@ -68,7 +111,9 @@ fn bash_completes_flags_and_values() {
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected, "{words:?}");
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    check(&["redvigil", ""], "help version completions");
+    check(&["redvigil", ""], "help version completions check migrate");
+    check(&["redvigil", "migrate", "--prometheus", "Cargo.t"], "Cargo.toml");
+    check(&["redvigil", "check", "Cargo.t"], "Cargo.toml");
     check(&["redvigil", "completions", ""], "bash zsh fish");
     check(&["redvigil", "--check-single"], "--check-single-keys= --check-single-streams=");
     check(&["redvigil", "--deb"], "--debug");

@@ -5,7 +5,8 @@
 
 use exposition::{Desc, Kind};
 use redvigil::collect::ALL;
-use redvigil::scrape::shape;
+use redvigil::discover;
+use redvigil::scrape::{service, shape};
 use redvigil::telemetry::{metrics, process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -76,6 +77,9 @@ fn document() -> String {
     );
     let collectors = ALL.iter().map(|collector| (collector.name, (collector.descs)()));
     let ourselves = [
+        ("each member of a service", service::member_descs().to_vec()),
+        ("each service", service::service_descs().to_vec()),
+        ("each service, as those know it who know its members", discover::families::descs().to_vec()),
         ("each collection, of itself", shape::descs().to_vec()),
         ("the exporter, of itself", metrics::descs().to_vec()),
         ("the process of the exporter", process::descs().to_vec()),

@@ -6,15 +6,19 @@
 use exposition::{Format, Page, negotiate};
 use redvigil::collect::run::{Buffers, Request, run};
 use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
-use redvigil::config::Address;
 use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
+use redvigil::config::compat::prometheus::Prometheus;
 use redvigil::config::credentials::parse_password_file;
+use redvigil::config::document::{File, tree};
 use redvigil::config::scrape::HostPattern;
+use redvigil::config::{Address, units};
 use redvigil::connect::error::Violation;
 use redvigil::connect::resp::{Decoder, Progress};
 use redvigil::connect::{Asking, Batch, Converse, Deadline, Error, Limits, Replies, Reply, Server};
 use std::future::ready;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("replies", |data| drop(replies(data))),
     ("negotiate", negotiate),
     ("words", words),
+    ("config_document", config_document),
 ];
 
 /// Runs one target on its bytes.
@@ -194,7 +199,15 @@ fn everything() -> &'static (Collect, Keys) {
 fn collect(mut stranger: Stranger<'_>) -> String {
     let (config, keys) = everything();
     let deadline = Deadline::until(Instant::now() + Duration::from_secs(1));
-    let request = Request { config, keys, ping: true, deadline, nodes: &Alone, clock: || 1.7e9 };
+    let request = Request {
+        config,
+        keys,
+        scope: Default::default(),
+        ping: true,
+        deadline,
+        nodes: &Alone,
+        clock: || 1.7e9,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime of one thread can be made");
     let (mut memory, mut buffers) = (Memory::default(), Buffers::default());
@@ -277,4 +290,29 @@ pub fn words(data: &[u8]) {
     }
     let _ = KeyPattern::parse_list(&text);
     let _ = parse_password_file(&text);
+}
+
+/// A configuration file, and a configuration of Prometheus to be migrated.
+pub fn config_document(data: &[u8]) {
+    // No file of this machine is to be opened: some never end.
+    let text = String::from_utf8_lossy(data).replace("_file", "_fil").replace("scripts", "script");
+    if let Ok(duration) = units::prometheus_duration(&text) {
+        assert_eq!(units::prometheus_duration(&units::written(duration)), Ok(duration), "{text:?}");
+    }
+    let _ = Prometheus::parse(&text);
+    let Ok(root) = tree::parse("f", &text) else { return };
+    let file = File { path: "f".into(), flags: Arc::default(), target_said: None };
+    match file.apply(&root, Path::new("/nonexistent"), &|_| None) {
+        Ok(config) => {
+            assert!(config.scrape.timeout <= config.scrape.interval);
+            let names = config.discover.services.iter().map(|service| &*service.name);
+            assert!(names.clone().all(|name| config.discover.service(name).is_some() && !name.is_empty()));
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            for problem in problems.iter().map(ToString::to_string) {
+                assert!(problem.starts_with("f:") && !problem.contains('\n'), "{problem:?}");
+            }
+        }
+    }
 }

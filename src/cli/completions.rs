@@ -3,8 +3,8 @@
 //! They need nothing but the shell itself: `redvigil completions bash > …/bash-completion/completions/redvigil`.
 
 use super::help::choices;
-use crate::config::compat::Shell;
 use crate::config::compat::flags::{self, Flag, Set};
+use crate::config::compat::{COMMANDS, Shell};
 
 /// The script to be sourced by this shell.
 pub fn script(shell: Shell) -> String {
@@ -53,6 +53,8 @@ _redvigil() {{
     fi
     case $prev in
 {cases}        completions) value=1 words='bash zsh fish' ;;
+        check|--prometheus) value=1 files=1 ;;
+        migrate) value=1 words=--prometheus= ;;
     esac
     COMPREPLY=()
     if [[ $files ]]; then
@@ -65,12 +67,13 @@ _redvigil() {{
             compopt -o nospace 2>/dev/null
         fi
     elif [[ $COMP_CWORD == 1 ]]; then
-        COMPREPLY=($(compgen -W 'help version completions' -- "$cur"))
+        COMPREPLY=($(compgen -W '{commands}' -- "$cur"))
     fi
 }}
 complete -F _redvigil redvigil
 "#,
-        all = all.join(" ")
+        all = all.join(" "),
+        commands = COMMANDS.join(" ")
     )
 }
 
@@ -96,20 +99,31 @@ fn zsh() -> String {
     format!(
         "#compdef redvigil
 # Completions of redvigil for zsh.
+_redvigil_argument() {{
+    case $words[2] in
+        completions) compadd bash zsh fish ;;
+        check) _files ;;
+        migrate) compadd -- --prometheus= ;;
+    esac
+}}
 _arguments \\
-{specs}    '1:command:(help version completions)' \\
-    '2:shell:(bash zsh fish)'
-"
+{specs}    '1:command:({commands})' \\
+    '2:argument:_redvigil_argument'
+",
+        commands = COMMANDS.join(" ")
     )
 }
 
 fn fish() -> String {
-    let mut lines = String::from(
+    let mut lines = format!(
         "# Completions of redvigil for fish.
 complete -c redvigil -f
-complete -c redvigil -n __fish_use_subcommand -a 'help version completions'
+complete -c redvigil -n __fish_use_subcommand -a '{}'
 complete -c redvigil -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
+complete -c redvigil -n '__fish_seen_subcommand_from check' -F
+complete -c redvigil -n '__fish_seen_subcommand_from migrate' -l prometheus -r -F
 ",
+        COMMANDS.join(" ")
     );
     for flag in flags::all() {
         let meaning = first_sentence(flag).replace('\\', "\\\\").replace('\'', "\\'");

@@ -4,13 +4,15 @@ use crate::config::build;
 use crate::config::compat::flags::{Flag, GROUPS, Set};
 
 /// The longest line.
-const WIDTH: usize = 100;
+pub const WIDTH: usize = 100;
 
 /// The whole text.
 pub fn text() -> String {
     let mut text = format!(
         "redvigil {} keeps watch over Redis and Valkey, and takes the place of redis_exporter.\n\n\
-         Usage: redvigil [flags]\n       redvigil completions bash|zsh|fish\n\n",
+         Usage: redvigil [flags]\n       redvigil check FILE [flags]\n       \
+         redvigil migrate [--prometheus FILE] [flags]\n       \
+         redvigil completions bash|zsh|fish\n\n",
         build::VERSION
     );
     text.push_str(&wrap(
@@ -67,25 +69,28 @@ fn origin(flag: &Flag) -> String {
 
 /// The text in lines of at most [`WIDTH`] characters, each indented and ended.
 fn wrap(text: &str, indent: usize) -> String {
-    let mut lines = String::new();
+    let blanks = " ".repeat(indent);
+    lines(text, WIDTH - indent).into_iter().map(|line| format!("{blanks}{line}\n")).collect()
+}
+
+/// The text in lines of at most so many characters, cut between words; a longer word has a line of its own.
+pub fn lines(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
     let mut column = 0;
     for word in text.split(' ') {
         let len = word.chars().count();
-        if column > 0 && column + 1 + len > WIDTH {
-            lines.push('\n');
+        if column > 0 && column + 1 + len > width {
+            lines.push(String::new());
             column = 0;
         }
-        if column == 0 {
-            lines.push_str(&" ".repeat(indent));
-            column = indent;
-        } else {
-            lines.push(' ');
+        let line = lines.last_mut().expect("there is one from the start");
+        if column > 0 {
+            line.push(' ');
             column += 1;
         }
-        lines.push_str(word);
+        line.push_str(word);
         column += len;
     }
-    lines.push('\n');
     lines
 }
 

@@ -49,6 +49,21 @@ pub fn answer(
             }
             return 2;
         }
+        Outcome::Migrated(document) => document.write_to(output),
+        Outcome::Checked(path, Ok(checked)) => {
+            for warning in checked.warnings {
+                complain(&warning.to_string());
+            }
+            let services = if checked.services == 1 { "service" } else { "services" };
+            writeln!(output, "{}: ok, {} {services}", path.display(), checked.services)
+        }
+        Outcome::Checked(_, Err(problems)) => {
+            // As compilers do it, so that editors find the line.
+            for problem in problems {
+                let _ = writeln!(errors, "{}", problem.to_string().replace('\n', " "));
+            }
+            return 2;
+        }
         Outcome::Help => output.write_all(help::text().as_bytes()),
         Outcome::Version => writeln!(output, "{}", build::line()),
         Outcome::Completions(shell) => output.write_all(completions::script(shell).as_bytes()),
@@ -104,6 +119,42 @@ mod tests {
         check(&["help"], (0, "redvigil ", ""));
         check(&["--version"], (0, &format!("redvigil {} (commit ", build::VERSION), ""));
         check(&["completions", "bash"], (0, "#", ""));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("a file");
+            path.display().to_string()
+        };
+        let good = file("good.yaml", "services: [{name: a, instances: [h]}]");
+        let bad = file("bad.yaml", "services:\n- name: a\n  instance: [h]\nzzz: 1");
+        check(&["check", &good], (0, &format!("{good}: ok, 1 service\n"), ""));
+        check(
+            &["check", &good, "--redis.user=me"],
+            (
+                0,
+                &format!("{good}: ok, 1 service\n"),
+                "redvigil: --redis.user: without effect: with services, the profiles of credentials say who gets \
+                 which password\n",
+            ),
+        );
+        let keys = "global, credentials, services, scrape, health, breaker, discover, collect, web";
+        check(
+            &["check", &bad],
+            (
+                2,
+                "",
+                &format!(
+                    "{bad}:2: services[0]: there is none of sentinel, cluster, instances, file_sd; expected one of \
+                     sentinel, cluster, instances, file_sd\n\
+                     {bad}:3: services[0].instance: there is no such key; did you mean instances?\n\
+                     {bad}:4: zzz: there is no such key; expected {keys}\n"
+                ),
+            ),
+        );
+        let expected =
+            "redvigil: check: expected the path of a configuration file, then flags where there are some\n";
+        check(&["check"], (2, "", expected));
+        check(&["check", "--debug"], (2, "", expected));
         check(
             &["--debug=x", "--log-level=loud"],
             (

@@ -1,11 +1,14 @@
-//! `docs/flags.md`, written from the table of flags. `tests/flags.rs` compares the file with this text and
-//! writes it where `UPDATE=1` is set.
+//! `docs/flags.md`, written from the table of flags; `docs/config.md` and `docs/example.yaml`, written from the
+//! tables of the configuration file. `tests/flags.rs` compares the files with these texts and writes them where
+//! `UPDATE=1` is set.
 
-use super::help::{choices, usage};
+use super::help::{WIDTH, choices, lines, usage};
 use crate::config::compat::flags::{Flag, GROUPS, Set};
+use crate::config::document;
+use crate::config::document::reader::Row;
 
-/// The whole page.
-pub fn page() -> String {
+/// `docs/flags.md`.
+pub fn flags() -> String {
     let mut page = String::from(
         "# Flags and variables\n\n\
          This page is written from the table in `src/config/compat/flags.rs`: `UPDATE=1 cargo test --test flags`.\n\n\
@@ -22,7 +25,7 @@ pub fn page() -> String {
         ));
         for flag in group.flags {
             let cells = [usage(flag), flag.env.into(), kind(flag), default(flag), flag.meaning.into()];
-            let [usage, env, kind, default, meaning] = cells.map(|cell| cell.replace('|', "\\|"));
+            let [usage, env, kind, default, meaning] = cells.map(cell);
             page.push_str(&format!(
                 "| {} | {} | {kind} | {} | {meaning} |\n",
                 code(&usage),
@@ -32,6 +35,94 @@ pub fn page() -> String {
         }
     }
     page
+}
+
+/// `docs/config.md`.
+pub fn config() -> String {
+    let mut page = String::from(
+        "# The configuration file\n\n\
+         This page and [example.yaml](example.yaml) are written from the tables in `src/config/document/schema.rs`: \
+         `UPDATE=1 cargo test --test flags`.\n\n\
+         `--config.file=redvigil.yaml` names a YAML file. `redvigil check redvigil.yaml` reads it without starting. \
+         All that is wrong is told at once, each with line, path and what was expected; unknown keys are wrong, \
+         too. A key without a value is as if it were not there. Anchors, aliases, tags and a second document are \
+         refused. Paths are relative to the folder of the file.\n\n\
+         What the file does not say is as [the flags](flags.md) say. The file is read again at `POST /-/reload` and \
+         SIGHUP, with all that it names; one that has become wrong changes nothing.\n\n\
+         `redvigil migrate [--prometheus prometheus.yml] [flags]` writes such a file from the flags, variables and \
+         password file of a redis_exporter, and from the jobs of the Prometheus that asks it for many targets. What \
+         could not be carried over stands there as a comment.\n\n\
+         Durations are whole numbers with units, the largest first: `15s`, `5m`, `1h30m`, `500ms`, `1d`.\n\n\
+         ## The whole document\n\n",
+    );
+    describe(&document::rows(), "", &mut page);
+    page
+}
+
+/// A table of the keys below `path`, and one for each mapping among them.
+fn describe(rows: &[Row], path: &str, page: &mut String) {
+    page.push_str("| field | what it is | default | meaning |\n| --- | --- | --- | --- |\n");
+    let below = |row: &Row| format!("{path}{}{}", row.key, if row.each { "[]" } else { "" });
+    for row in rows {
+        let kind = match (row.nested.is_empty(), row.each) {
+            (true, _) => row.kind.as_str(),
+            (false, true) => "a list of mappings",
+            (false, false) => "a mapping",
+        };
+        let default = if row.required { "must be given".into() } else { code(&cell(row.default.into())) };
+        let cells = [kind, row.meaning].map(|text| cell(text.into()));
+        page.push_str(&format!("| `{path}{}` | {} | {default} | {} |\n", row.key, cells[0], cells[1]));
+    }
+    for row in rows.iter().filter(|row| !row.nested.is_empty() && !is_told_elsewhere(path, row)) {
+        page.push_str(&format!("\n## {}\n\n{}\n\n", below(row), row.meaning));
+        describe(&row.nested, &format!("{}.", below(row)), page);
+    }
+}
+
+/// `services[].collect` has the keys of `collect`.
+fn is_told_elsewhere(path: &str, row: &Row) -> bool {
+    !path.is_empty() && row.key == "collect"
+}
+
+/// `docs/example.yaml`.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# A configuration file with every key: docs/config.md says more. Values that are not said otherwise are the\n\
+         # defaults. What is commented out needs a file, or takes the place of something else.\n\
+         #\n\
+         # This file is written from the tables in src/config/document/schema.rs: UPDATE=1 cargo test --test flags\n",
+    );
+    for row in document::rows() {
+        text.push('\n');
+        write_example(&row, "", "", &mut text);
+    }
+    text
+}
+
+/// A field with its meaning above. `dash` begins an item of a list.
+fn write_example(row: &Row, indent: &str, dash: &str, text: &mut String) {
+    for line in lines(row.meaning, WIDTH - indent.len() - 2) {
+        text.push_str(&format!("{indent}# {line}\n"));
+    }
+    let start = format!("{indent}{dash}{}{}:", if row.aside { "# " } else { "" }, row.key);
+    if !row.example.is_empty() {
+        text.push_str(&format!("{start} {}\n", row.example));
+        return;
+    }
+    text.push_str(&format!("{start}\n"));
+    let indent = format!("{indent}{}  ", " ".repeat(dash.len()));
+    for (index, nested) in row.nested.iter().enumerate() {
+        match (row.each, index) {
+            (true, 0) => write_example(nested, &indent, "- ", text),
+            (true, _) => write_example(nested, &format!("{indent}  "), "", text),
+            (false, _) => write_example(nested, &indent, "", text),
+        }
+    }
+    text.push_str(row.more);
+}
+
+fn cell(text: String) -> String {
+    text.replace('|', "\\|")
 }
 
 fn code(text: &str) -> String {

@@ -9,6 +9,7 @@
 //! - [`keys`]: check-keys, count-keys, key groups, streams: on one server or on every master of a cluster
 //! - [`scripts`]: the operator's own Lua
 //! - [`float`]: which texts of keys and scripts count as numbers
+//! - [`facts`]: what INFO says of a server's place in its service, for ourselves
 //! - [`refusals`]: what a server refuses while a collector works, and what that costs
 //! - [`run`]: one collection: two pipelined rounds, then the work
 //! - [`snapshot`]: what a collection made so far
@@ -20,6 +21,7 @@ pub mod clients;
 pub mod cluster;
 pub mod commandlog;
 pub mod config;
+pub mod facts;
 pub mod float;
 pub mod info;
 pub mod keys;
@@ -38,6 +40,7 @@ pub mod slowlog;
 pub mod snapshot;
 pub mod tile38;
 
+pub use facts::Facts;
 pub use info::Info;
 pub use snapshot::Snapshot;
 
@@ -80,6 +83,13 @@ pub struct Collector {
     pub when: fn(&Context<'_>) -> When,
     /// How it goes about it.
     pub how: How,
+}
+
+impl Collector {
+    /// Whether it looks at keys: for as long as there are keys to look at.
+    pub fn is_key_work(&self) -> bool {
+        keys::ALL.iter().any(|collector| collector.name == self.name)
+    }
 }
 
 /// Whether a collector takes part in this collection.

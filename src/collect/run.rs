@@ -7,7 +7,7 @@
 
 use super::round::{Round, blame, readers, settle};
 use super::snapshot::{Progress, Snapshot};
-use super::{ALL, Collector, Context, Failure, How, Info, Memory, Nodes, When, Work};
+use super::{ALL, Collector, Context, Facts, Failure, How, Info, Memory, Nodes, When, Work};
 use crate::config::collect::{Collect, Keys};
 use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Server};
 use exposition::{Builder, Families};
@@ -22,6 +22,8 @@ pub struct Request<'a> {
     pub config: &'a Collect,
     /// Key patterns of this request.
     pub keys: &'a Keys,
+    /// Which part of it all.
+    pub scope: Scope,
     /// Whether to PING first, and export how long it took.
     pub ping: bool,
     /// Until when to be done.
@@ -30,6 +32,28 @@ pub struct Request<'a> {
     pub nodes: &'a dyn Nodes,
     /// Unix time in seconds: [`unix_now`] but for tests.
     pub clock: fn() -> f64,
+}
+
+/// Which collectors take part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All.
+    #[default]
+    Everything,
+    /// All but those that look at keys, which may take minutes.
+    WithoutKeys,
+    /// Those that look at keys. INFO is asked, for what the server is, and not published.
+    KeysOnly,
+}
+
+impl Scope {
+    fn has(self, collector: &Collector) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::WithoutKeys => !collector.is_key_work(),
+            Self::KeysOnly => collector.is_key_work() || collector.name == super::info::COLLECTOR.name,
+        }
+    }
 }
 
 impl<'a> Request<'a> {
@@ -90,8 +114,12 @@ pub async fn run(
     // The first round: everything that needs no knowledge of the server, or only what it said before.
     let known = server.server().cloned().or_else(|| memory.server.clone());
     let context = request.context(known.as_ref(), None, memory);
-    let at_once = readers(&context, When::Now);
-    let later = readers(&context, When::AfterInfo);
+    let wanted = |when| {
+        let mut readers = readers(&context, when);
+        readers.retain(|collector| request.scope.has(collector));
+        readers
+    };
+    let (at_once, later) = (wanted(When::Now), wanted(When::AfterInfo));
     snapshot.send_modify(|s| at_once.iter().chain(&later).for_each(|c| s.set(c.name, Progress::Pending)));
     let mut round = Round::ask(at_once, &context, batch);
     let broken = server.ask(batch, first, request.deadline).await.err();
@@ -108,6 +136,8 @@ pub async fn run(
         server.ask(batch, &mut plain, request.deadline).await?;
     }
 
+    let taken = Instant::now();
+
     // INFO, which says what is in front of us, whatever HELLO or an earlier collection said.
     let text = match info_text(if plain.is_empty() { first } else { &plain }) {
         Ok(text) => text,
@@ -118,6 +148,7 @@ pub async fn run(
     };
     let info = Info::parse(&text);
     let known = info.server();
+    let facts = Arc::new(Facts::read(&info));
     if learn(memory, &info, &known) {
         round.forget_remembered();
     }
@@ -131,6 +162,8 @@ pub async fn run(
     snapshot.send_modify(|s| {
         s.up = true;
         s.role = visit.role().to_owned();
+        s.facts = Some(facts);
+        s.taken = Some(taken);
     });
 
     visit.second_round(&round, batch, second).await;
@@ -168,14 +201,18 @@ impl Visit<'_> {
     fn read(&mut self, round: &Round, out: Builder, replies: &Replies) -> Arc<Families> {
         let broken = self.broken.as_ref();
         let part = round.read(out, replies, broken, &self.context, self.snapshot, &mut self.refused);
-        self.snapshot.send_modify(|s| s.parts.push(part.clone()));
+        if self.request.scope != Scope::KeysOnly {
+            self.snapshot.send_modify(|s| s.parts.push(part.clone()));
+        }
         part
     }
 
     /// What depends on INFO, and what an earlier process at this address refused.
     async fn second_round(&mut self, first: &Round, batch: &mut Batch, replies: &mut Replies) {
         let mut still = readers(&self.context, When::Now);
-        still.retain(|c| first.asked.iter().all(|(asked, _)| asked.name != c.name));
+        still.retain(|c| {
+            self.request.scope.has(c) && first.asked.iter().all(|(asked, _)| asked.name != c.name)
+        });
         self.snapshot.send_modify(|s| {
             s.collectors.retain(|(_, progress)| *progress != Progress::Pending);
             still.iter().for_each(|c| s.set(c.name, Progress::Pending));
@@ -195,7 +232,7 @@ impl Visit<'_> {
     /// Keys, streams, scripts, search: one after the other. Returns what the server refused for good in the
     /// whole collection.
     async fn work(mut self, replies: &mut Replies) -> Vec<(&'static str, Kind)> {
-        let is_wanted = |c: &Collector| (c.when)(&self.context) != When::Never;
+        let is_wanted = |c: &Collector| self.request.scope.has(c) && (c.when)(&self.context) != When::Never;
         let workers = ALL.iter().filter_map(|collector| match collector.how {
             How::Work(run) if is_wanted(collector) => Some((*collector, run)),
             _ => None,
@@ -326,6 +363,7 @@ mod tests {
             let request = Request {
                 config: &config,
                 keys: &keys,
+                scope: Scope::Everything,
                 ping: false,
                 nodes: &Alone,
                 clock: unix_now,

@@ -3,10 +3,11 @@
 //! A collection publishes its snapshot through a `watch` channel and replaces it as it goes on: whoever
 //! cannot wait any longer takes what is there.
 
+use super::Facts;
 use crate::connect::Kind;
 use exposition::Families;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The state of one collection of one target.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,10 @@ pub struct Snapshot {
     pub collectors: Vec<(&'static str, Progress)>,
     /// The role that INFO says, `master` or `slave`; empty on a Sentinel.
     pub role: String,
+    /// What INFO says of the server's place in its service.
+    pub facts: Option<Arc<Facts>>,
+    /// When INFO was answered.
+    pub taken: Option<Instant>,
     /// How long it took to have a connection, and whether it is a new one.
     pub connect: Option<Duration>,
     /// How long PING took.

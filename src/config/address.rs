@@ -45,6 +45,9 @@ pub enum Endpoint {
 /// The port of Redis and Valkey.
 pub const DEFAULT_PORT: u16 = 6379;
 
+/// The port of Sentinels.
+pub const SENTINEL_PORT: u16 = 26379;
+
 /// Why a text is no address. Shows no part of the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -84,6 +87,11 @@ impl Address {
 
     /// Reads any of the forms at the head of this file.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        Self::parse_with_port(text, DEFAULT_PORT)
+    }
+
+    /// The same, with another port where none is given: Sentinels have [`SENTINEL_PORT`].
+    pub fn parse_with_port(text: &str, default: u16) -> Result<Self, AddressError> {
         let text = text.trim();
         if text.chars().any(char::is_control) {
             return Err(AddressError::Character);
@@ -105,7 +113,7 @@ impl Address {
         };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, password) = parse_userinfo(userinfo)?;
-        Ok(Self { endpoint: parse_host(host)?, tls, db: parse_db(path, query)?, user, password })
+        Ok(Self { endpoint: parse_host(host, default)?, tls, db: parse_db(path, query)?, user, password })
     }
 
     fn parse_unix(rest: &str) -> Result<Self, AddressError> {
@@ -200,7 +208,7 @@ fn parse_userinfo(text: Option<&str>) -> Result<(Option<String>, Option<Secret>)
     Ok((user, password.map(Secret::new)))
 }
 
-fn parse_host(text: &str) -> Result<Endpoint, AddressError> {
+fn parse_host(text: &str, default: u16) -> Result<Endpoint, AddressError> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or(AddressError::Brackets)?;
         // `[0:0::1]` and `[::1]` are one server, so one text.
@@ -226,7 +234,7 @@ fn parse_host(text: &str) -> Result<Endpoint, AddressError> {
     // `:6379` means this machine, as it does for every Go program.
     let host = if host.is_empty() { "localhost".into() } else { host.to_ascii_lowercase() };
     let port = match port {
-        None | Some("") => DEFAULT_PORT,
+        None | Some("") => default,
         Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(AddressError::Port)?,
     };
     Ok(Endpoint::Tcp { host, port })

@@ -69,6 +69,20 @@ pub struct Access {
     pub tls: Tls,
 }
 
+impl Profile {
+    /// Whether the profile is for this server of this service.
+    pub fn matches(&self, service: &str, address: &Address) -> bool {
+        let by_service = self.services.iter().any(|name| name == service);
+        let by_host = self.hosts.iter().any(|pattern| pattern.matches(&address.endpoint));
+        match (self.services.is_empty(), self.hosts.is_empty()) {
+            (true, true) => false,
+            (false, true) => by_service,
+            (true, false) => by_host,
+            (false, false) => by_service && by_host,
+        }
+    }
+}
+
 impl Connect {
     /// How to reach a server of a service: what its own address says, else what the first profile that
     /// matches says. A server that matches none gets no password.
@@ -87,23 +101,7 @@ impl Connect {
             tls: tls.unwrap_or_else(|| self.tls.clone()),
         }
     }
-}
 
-impl Profile {
-    /// Whether the profile is for this server of this service.
-    pub fn matches(&self, service: &str, address: &Address) -> bool {
-        let by_service = self.services.iter().any(|name| name == service);
-        let by_host = self.hosts.iter().any(|pattern| pattern.matches(&address.endpoint));
-        match (self.services.is_empty(), self.hosts.is_empty()) {
-            (true, true) => false,
-            (false, true) => by_service,
-            (true, false) => by_host,
-            (false, false) => by_service && by_host,
-        }
-    }
-}
-
-impl Connect {
     /// What to authenticate with; `None`: not at all. The nodes of a cluster get what the address gets by
     /// which they were found.
     pub fn credentials(&self, address: &Address, origin: Origin) -> Option<Credentials> {

@@ -1,12 +1,13 @@
 //! What the operator may say: pure data, defaults, validation.
 //!
 //! One file for each room that it configures (`connect` is configured by `config/connect.rs`), and the
-//! words that several of them use: [`address`], [`secret`], [`credentials`],
+//! words that several of them use: [`address`], [`secret`], [`credentials`], [`problem`],
 //! [`units`], [`validate`]. [`compat`] is the command line and
-//! the environment: the table of every flag, and the way from words to a [`Config`].
+//! the environment: the table of every flag, and the way from words to a [`Config`]. [`document`] is the
+//! configuration file: the tables of every key, and the way from YAML to a [`Config`].
 //!
 //! Nothing here opens a socket or reads a file by itself, but for the files whose content *is*
-//! configuration (the password file, Lua scripts), which [`compat`] reads while it builds the value.
+//! configuration (the document, files with passwords, Lua scripts), which are read while the value is built.
 
 pub mod address;
 pub mod build;
@@ -15,6 +16,8 @@ pub mod compat;
 pub mod connect;
 pub mod credentials;
 pub mod discover;
+pub mod document;
+pub mod problem;
 pub mod resilience;
 pub mod scrape;
 pub mod secret;
@@ -52,4 +55,6 @@ pub struct Config {
     pub serve: Serve,
     /// Our own logs and metrics.
     pub telemetry: Telemetry,
+    /// The document that this came from, to be read again at a reload; `None`: flags and variables alone.
+    pub file: Option<document::File>,
 }

@@ -29,6 +29,13 @@ pub struct Serve {
     pub max_requests: usize,
     /// `--web.max-connections`: connections open at once, idle ones included. 1024.
     pub max_connections: usize,
+    /// `web.service_label`: the label that names the service of a member. `service`.
+    pub service_label: String,
+    /// `web.instance_label`: the label that names the member. `instance`.
+    pub instance_label: String,
+    /// `--web.external-address`, `web.external_address`: the `host:port` under which Prometheus reaches us;
+    /// `None`: the one that each request names.
+    pub external_address: Option<String>,
 }
 
 impl Default for Serve {
@@ -45,6 +52,9 @@ impl Default for Serve {
             basic_auth: None,
             max_requests: 512,
             max_connections: 1024,
+            service_label: "service".into(),
+            instance_label: "instance".into(),
+            external_address: None,
         }
     }
 }

@@ -63,6 +63,55 @@ fn nanoseconds(text: &str) -> Option<u64> {
     u64::try_from(total).ok().filter(|_| !text.is_empty())
 }
 
+/// A duration as Prometheus writes it: `15s`, `5m`, `1h30m`, `500ms`, `1d`, whole numbers, the largest unit first.
+/// Grammar: <https://prometheus.io/docs/prometheus/latest/configuration/configuration/>.
+pub fn prometheus_duration(text: &str) -> Result<Duration, String> {
+    let millis = milliseconds(text)
+        .ok_or("is no duration; expected whole numbers with units, such as 15s, 5m, 1h30m or 500ms")?;
+    Ok(Duration::from_millis(millis))
+}
+
+/// The units of Prometheus in milliseconds, in the order in which they may stand.
+const UNITS: [(&str, u64); 7] = [
+    ("y", 31_536_000_000),
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
+];
+
+fn milliseconds(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let (mut rest, mut total) = (text, 0_u64);
+    let mut units = UNITS.iter();
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let (_, millis) = units.find(|(name, _)| *name == unit)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
+        rest = after;
+    }
+    Some(total).filter(|_| !text.is_empty())
+}
+
+/// A duration as [`prometheus_duration`] reads it. What is less than a millisecond is cut off.
+pub fn written(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    // Nobody writes weeks and years for what we have.
+    for (unit, millis) in &UNITS[2..] {
+        if rest >= *millis {
+            text.push_str(&format!("{}{unit}", rest / millis));
+            rest %= millis;
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
 /// Where an integer comes from, which says how it may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Radix {
@@ -248,6 +297,40 @@ mod tests {
         check("\"a\nb\"", Some(&["a\nb"]));
         check("a\n", Some(&["a"]));
         for text in ["a\"b", "\"a\"b", "\"a", " x \"a\"", "a\nb"] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn durations_of_prometheus_are_whole_numbers_with_units_in_order() {
+        fn check(text: &str, expected: Option<(u64, &str)>) {
+            let duration = prometheus_duration(text).ok();
+            let found = duration.map(|d| (u64::try_from(d.as_millis()).expect("small"), written(d)));
+            assert_eq!(found, expected.map(|(millis, text)| (millis, text.to_owned())), "{text}");
+        }
+        check("15s", Some((15_000, "15s")));
+        check("5m", Some((300_000, "5m")));
+        check("1h30m", Some((5_400_000, "1h30m")));
+        check("500ms", Some((500, "500ms")));
+        check("90s", Some((90_000, "1m30s")));
+        check("1d", Some((86_400_000, "1d")));
+        check("1y2w", Some((32_745_600_000, "379d")));
+        check("0", Some((0, "0s")));
+        check("0s", Some((0, "0s")));
+        for text in [
+            "",
+            "15",
+            "s",
+            "1.5s",
+            "-1s",
+            "1s1h",
+            "1s1s",
+            "1 s",
+            "1us",
+            "99999999999999999999s",
+            "9999999999y",
+            "1sm",
+        ] {
             check(text, None);
         }
     }

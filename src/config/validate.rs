@@ -3,13 +3,26 @@
 //! An error is the end of a sentence that begins with the value, and never shows it. The two functions that
 //! touch files are [`read`] and [`readable`].
 
-use super::Secret;
+use super::address::Endpoint;
+use super::{Address, Secret};
 use std::fs;
 use std::path::Path;
 
 /// The paths that answer beside the metrics page.
-pub const ROUTES: &[&str] =
-    &["/", "/scrape", "/discover-cluster-nodes", "/health", "/-/healthy", "/-/ready", "/-/reload"];
+pub const ROUTES: &[&str] = &[
+    "/",
+    "/scrape",
+    "/sd/targets",
+    "/api/v1/services",
+    "/api/v1/targets",
+    "/api/v1/events",
+    "/discover-cluster-nodes",
+    "/health",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/-/metrics",
+];
 
 /// The start of metric names: letters, digits, `_` and `:`, no digit in front; or nothing.
 /// <https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels>
@@ -19,6 +32,24 @@ pub fn namespace(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("is no start of a metric name; expected letters, digits and _, and no digit in front".into())
+}
+
+/// The name of a label that an operator may add: letters, digits and `_`, no digit in front, and not two `_` in
+/// front, which Prometheus keeps for itself; nor what histograms and summaries are made with.
+/// <https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels>
+pub fn label_name(text: &str) -> Result<(), String> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts || !text.bytes().all(known) {
+        return Err("is no name of a label; expected letters, digits and _, and no digit in front".into());
+    }
+    if text.starts_with("__") {
+        return Err("begins with __, which Prometheus keeps for itself; expected another name".into());
+    }
+    if matches!(text, "le" | "quantile") {
+        return Err("is a label of histograms and summaries; expected another name".into());
+    }
+    Ok(())
 }
 
 /// A path that no other route has.
@@ -35,6 +66,27 @@ pub fn telemetry_path(text: &str) -> Result<(), String> {
         return Err("is taken by another page; expected another path, such as /metrics".into());
     }
     Ok(())
+}
+
+/// `host:port` under which others reach us.
+pub fn external_address(text: &str) -> Result<String, String> {
+    let fail = || "is no address of ours; expected host:port, such as redvigil.example:9121".to_owned();
+    if text.contains(['/', '@', '?', '#']) || text.starts_with(':') {
+        return Err(fail());
+    }
+    match Address::parse_with_port(text, 0).map_err(|_| fail())?.endpoint {
+        Endpoint::Tcp { port: 0, .. } | Endpoint::Unix(_) => Err(fail()),
+        endpoint => Ok(endpoint.to_string()),
+    }
+}
+
+/// A regular expression.
+pub fn regex(text: &str) -> Result<regex::Regex, String> {
+    regex::Regex::new(text).map_err(|error| {
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("is no regular expression: {reason}")
+    })
 }
 
 /// The name of a command: one word, or nothing, or `-`.
@@ -101,6 +153,15 @@ mod tests {
     #[test]
     fn a_namespace_starts_metric_names() {
         check(namespace, &["redis", "", "_a:1", "Team_Cache"], &["1a", "my-redis", "a b", "é", "a{"]);
+    }
+
+    #[test]
+    fn a_label_name_is_free_for_operators() {
+        check(
+            label_name,
+            &["team", "_a1", "Env", "a__b"],
+            &["", "1a", "a-b", "a b", "é", "__name__", "__x", "le", "quantile"],
+        );
     }
 
     #[test]

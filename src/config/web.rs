@@ -143,7 +143,7 @@ impl WebConfig {
 }
 
 /// An error in one line, without the values that it was about.
-fn explain(error: &serde_saphyr::Error) -> String {
+pub(super) fn explain(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error as Yaml;
     let quoted = |words: &[&str]| words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ");
     let text = match error.without_snippet() {

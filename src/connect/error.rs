@@ -3,6 +3,7 @@
 //! [`Kind`] is a closed set: it is the label of metrics, drives retries and is what the UI says. The
 //! message names what was tried on which address; it never holds a password or an ephemeral port.
 
+use crate::resilience::Retry;
 use std::io;
 
 /// Why something failed. The words are label values: they stay.
@@ -107,6 +108,15 @@ impl Kind {
             ("err this instance has cluster support disabled", Kind::Unsupported),
         ];
         KNOWN.iter().find(|(start, _)| text.starts_with(start)).map_or(Self::Command, |(_, kind)| *kind)
+    }
+
+    /// Whether another attempt may go better in a moment. A reply that did not come is no matter of an attempt:
+    /// the server has the connection and is busy, and is not asked twice.
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::Refused | Self::Unreachable | Self::Closed | Self::Timeout => Retry::Transient,
+            _ => Retry::Never,
+        }
     }
 
     /// Whether asking again is not worth it while user and process stay. An operator may grant a right

@@ -13,12 +13,15 @@ pub mod tasks;
 
 use crate::config::Config;
 use crate::config::compat::Warning;
+use crate::discover::merge::Identities;
+use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
-use crate::scrape::once;
+use crate::scrape::{Fleet, Store, once};
 use crate::serve::connections::Connections;
 use crate::serve::reload::Wanted;
 use crate::serve::web::Web;
 use crate::serve::{Room, State, listen};
+use crate::telemetry::events::Events;
 use crate::telemetry::{Metrics, log};
 use anyhow::{Context as _, Result, bail};
 use reload::Reloader;
@@ -118,12 +121,46 @@ impl Daemon {
         let reloader = Reloader { publish, web: web.clone(), metrics: metrics.clone(), wanted };
         tasks.start("reload", reloader.run());
 
-        let (scraper, collections) = once::scraper(config.clone(), clients.clone(), metrics.clone());
+        let (publish, topology) = watch::channel(Arc::<Topology>::default());
+        let (events, store, identities) =
+            (Arc::<Events>::default(), Arc::<Store>::default(), Arc::<Identities>::default());
+        let world = World {
+            config: config.clone(),
+            clients: clients.clone(),
+            metrics: metrics.clone(),
+            events: events.clone(),
+            board: Arc::default(),
+        };
+        tasks.start("discovery", Discovery::new(world, identities.clone(), publish).run());
+
+        let (scraper, collections) =
+            once::scraper(config.clone(), clients.clone(), metrics.clone(), events.clone());
         tasks.start("collections", collections.run());
+        let fleet = Fleet {
+            config: config.clone(),
+            topology: topology.clone(),
+            scraper: scraper.clone(),
+            store: store.clone(),
+            identities,
+            events: events.clone(),
+            metrics: metrics.clone(),
+        };
+        tasks.start("fleet", fleet.run());
 
         let (ready, is_ready) = watch::channel(true);
-        let state =
-            State { config, scraper, clients, metrics, ready: is_ready, web, reloads: reloads.clone(), room };
+        let state = State {
+            config,
+            topology,
+            scraper,
+            store,
+            events,
+            clients,
+            metrics,
+            ready: is_ready,
+            web,
+            reloads: reloads.clone(),
+            room,
+        };
         tasks.start("sweep", connections.clone().sweep());
         let mut places = vec![];
         for listener in listeners {

@@ -1,7 +1,7 @@
 //! The owner of the configuration that runs, and the one who replaces it.
 //!
-//! A reload reads again what the flags name: the password file, and the web config with its certificates. All
-//! or nothing for each of them; what cannot be read leaves what runs alone.
+//! A reload reads again what the flags name: the configuration file, the password file, and the web config with
+//! its certificates. All or nothing for each of them; what cannot be read leaves what runs alone.
 
 use crate::config::{Config, credentials, validate};
 use crate::serve::reload::Wanted;
@@ -42,20 +42,28 @@ impl Reloader {
     }
 
     fn reload(&self) -> Result<(), String> {
-        let passwords = self.passwords();
+        let config = self.config();
         let web = self.web.reload().map_err(|error| format!("failed to reload: {}", log::chain(&error)));
-        passwords.and(web)
+        config.and(web)
     }
 
-    fn passwords(&self) -> Result<(), String> {
+    fn config(&self) -> Result<(), String> {
         let running = self.publish.borrow().clone();
-        let Some(path) = &running.connect.password_file else { return Ok(()) };
-        let text = validate::read(path);
-        let passwords = text.and_then(|text| credentials::parse_password_file(&text));
-        let passwords = passwords.map_err(|reason| format!("failed to reload passwords file: {reason}"))?;
-        if passwords != running.connect.passwords {
-            let mut config = Config::clone(&running);
-            config.connect.passwords = passwords;
+        let mut config = match &running.file {
+            Some(file) => file.load(|name| std::env::var_os(name)).map_err(|problems| {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                format!("failed to reload the configuration file: {}", problems.join("; "))
+            })?,
+            None => Config::clone(&running),
+        };
+        if let Some(path) = &config.connect.password_file {
+            let text = validate::read(path);
+            let passwords = text.and_then(|text| credentials::parse_password_file(&text));
+            config.connect.passwords =
+                passwords.map_err(|reason| format!("failed to reload passwords file: {reason}"))?;
+        }
+        // Where nothing names a file there is nothing new, and nobody is to be woken.
+        if config.file.is_some() || config.connect.passwords != running.connect.passwords {
             self.publish.send_replace(Arc::new(config));
         }
         Ok(())

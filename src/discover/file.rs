@@ -17,7 +17,7 @@ use super::fixed::member;
 use super::list::{List, Troubles, pause};
 use super::service::Member;
 use crate::config::scrape::glob_matches;
-use crate::config::{Address, discover};
+use crate::config::{Address, discover, validate};
 use crate::connect::Kind;
 use crate::telemetry::events;
 use notify::event::{AccessKind, AccessMode};
@@ -377,7 +377,7 @@ fn parse(content: &[u8], is_json: bool) -> Result<Understood, String> {
         let mut labels = group.labels.unwrap_or_default();
         labels.retain(|name, _| match refused(name) {
             Some(why) => {
-                faults.push(format!("group {number}: the label {name:?} {why}, so it is left out"));
+                faults.push(format!("group {number}: the label {name:?} is left out: it {why}"));
                 false
             }
             None => true,
@@ -402,16 +402,11 @@ fn parse(content: &[u8], is_json: bool) -> Result<Understood, String> {
 }
 
 /// Why a label is not taken.
-fn refused(name: &str) -> Option<&'static str> {
-    let is_name = !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    match name {
-        _ if !is_name => Some("is no name of a label"),
-        "service" | "instance" => Some("has a meaning of its own"),
-        _ if name.starts_with("__") => Some("is reserved"),
-        _ => None,
+fn refused(name: &str) -> Option<String> {
+    if matches!(name, "service" | "instance") {
+        return Some("has a meaning of its own".into());
     }
+    validate::label_name(name).err()
 }
 
 #[cfg(test)]
@@ -465,10 +460,10 @@ mod tests {
                     "group 1: target 2 \"b:x\" is left out: the port is no number from 1 to 65535",
                     "group 1: target 3 is left out: the port is no number from 1 to 65535",
                     "group 1: target 4 \"\" is left out: no host is given",
-                    "group 2: the label \"__meta\" is reserved, so it is left out",
-                    "group 2: the label \"a-b\" is no name of a label, so it is left out",
-                    "group 2: the label \"instance\" has a meaning of its own, so it is left out",
-                    "group 2: the label \"service\" has a meaning of its own, so it is left out",
+                    "group 2: the label \"__meta\" is left out: it begins with __, which Prometheus keeps for itself; expected another name",
+                    "group 2: the label \"a-b\" is left out: it is no name of a label; expected letters, digits and _, and no digit in front",
+                    "group 2: the label \"instance\" is left out: it has a meaning of its own",
+                    "group 2: the label \"service\" is left out: it has a meaning of its own",
                 ],
             )),
         );

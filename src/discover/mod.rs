@@ -5,8 +5,9 @@
 //! - [`fixed`], [`file`], [`sentinel`], [`cluster`]: the providers, one future a service
 //! - [`list`]: what providers of lists share
 //! - [`merge`]: a member that is known under two addresses is one
-//! - [`run`]: the loop
-//! - `rewrite`: announced addresses into reachable ones
+//! - [`mod@run`]: the loop
+//! - [`families`]: what is known of a service as metric families
+//! - [`rewrite`]: announced addresses into reachable ones
 //!
 //! [`Discovery::run`] starts a provider for each service of the configuration, ends those whose service went
 //! or changed, and publishes the [`Topology`].
@@ -16,12 +17,13 @@
 
 pub mod board;
 pub mod cluster;
+pub mod families;
 pub mod file;
 pub mod fixed;
 pub mod list;
 pub mod merge;
-pub mod rewrite;
 pub mod run;
+pub mod rewrite;
 pub mod sentinel;
 pub mod service;
 

@@ -1,21 +1,27 @@
 //! The loop of the room: a provider for each service of the configuration, and what they found, published.
 //!
+//! Who collects tells which server answered where ([`Identities`]); a member that is another one under a second
+//! address is not published, and its address is asked now and then whether that is still so.
+//!
 //! What a newcomer would get wrong: the time of the last good answer moves at each interval. It is published
 //! without waking anybody, so who follows is woken by changes only.
 
 use super::board::World;
-use super::merge::Identities;
-use super::service::{Member, Service, Topology};
-use super::{file, fixed, sentinel};
+use super::merge::{Aliases, Identities, Told};
+use super::service::{Failover, History, Master, Member, Service, Topology};
+use super::{cluster, file, fixed, sentinel};
 use crate::config::Config;
 use crate::config::credentials::Side;
 use crate::config::discover::{self, Source};
-use std::collections::HashMap;
+use crate::connect::{Batch, Converse as _, Deadline, Error, Replies};
+use crate::telemetry::events;
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error};
 
 /// How long a provider that panicked rests, the first time; twice as long each time after that.
@@ -27,6 +33,18 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Who ran this long is taken for well.
 const WELL: Duration = Duration::from_secs(300);
 
+/// How often the address of a member that another one stands for is asked who answers there.
+const ALIAS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The same while an id changed.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long such an address may take.
+const ALIAS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many are asked at once; the others wait for the next round.
+const ASKED_AT_ONCE: usize = 16;
+
 /// Follows all services.
 pub struct Discovery {
     world: World,
@@ -35,9 +53,54 @@ pub struct Discovery {
     /// By the name of the service.
     providers: HashMap<Arc<str>, Provider>,
     tasks: JoinSet<()>,
+    /// What follows a service: [`provide`].
+    provide: Provide,
     /// The configuration that the providers follow.
     running: Arc<Config>,
+    /// What was found and what was published of it, by the name of the service.
+    published: HashMap<Arc<str>, Published>,
+    /// Members that others stand for and that are being asked: service and instance.
+    asked: HashSet<(Arc<str>, Arc<str>)>,
+    answers: JoinSet<Answer>,
+    /// When they are all asked again.
+    next_round: Instant,
 }
+
+/// A service as it was found and as it was published.
+struct Published {
+    /// What the provider put up.
+    found: Arc<Service>,
+    /// The same on top of what was known when the provider was started again.
+    whole: Arc<Service>,
+    /// What was known then.
+    before: Option<Arc<Service>>,
+    aliases: Aliases,
+    /// The same without members that others stand for.
+    service: Arc<Service>,
+}
+
+impl Published {
+    fn nothing(name: &Arc<str>, kind: &'static str) -> Self {
+        let nothing = Arc::new(Service::unknown(name.clone(), kind));
+        Self {
+            found: nothing.clone(),
+            whole: nothing.clone(),
+            before: None,
+            aliases: Aliases::new(),
+            service: nothing,
+        }
+    }
+}
+
+/// Who answers at the address of a member that another one stands for; `None`: nobody.
+struct Answer {
+    service: Arc<str>,
+    member: Arc<Member>,
+    id: Option<String>,
+}
+
+/// A future that follows a service, and never ends by itself.
+type Provide = fn(World, watch::Receiver<Arc<discover::Service>>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The task that follows one service.
 struct Provider {
@@ -52,22 +115,40 @@ impl Discovery {
     /// Follows the services of the configuration in `world`, and publishes what it finds.
     pub fn new(world: World, identities: Arc<Identities>, publish: watch::Sender<Arc<Topology>>) -> Self {
         let running = world.config.borrow().clone();
-        Self { world, identities, publish, providers: HashMap::new(), tasks: JoinSet::new(), running }
+        Self {
+            world,
+            identities,
+            publish,
+            providers: HashMap::new(),
+            tasks: JoinSet::new(),
+            provide: |world, wanted| Box::pin(provide(world, wanted)),
+            running,
+            published: HashMap::new(),
+            asked: HashSet::new(),
+            answers: JoinSet::new(),
+            next_round: Instant::now() + ALIAS_INTERVAL,
+        }
     }
 
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut config = self.world.config.clone();
+        let mut identified = false;
         loop {
             let wanted = config.borrow_and_update().clone();
-            self.reconcile(wanted);
-            self.publish();
+            if !Arc::ptr_eq(&wanted, &self.running) || self.providers.is_empty() {
+                self.reconcile(wanted);
+            }
+            self.publish(std::mem::take(&mut identified));
+            let has_aliases = self.published.values().any(|published| !published.aliases.is_empty());
             tokio::select! {
                 // Whoever publishes the configuration ends last; then there is no more of it.
                 Ok(()) = config.changed() => {}
                 () = self.world.board.changed() => {}
-                () = self.identities.changed() => {}
+                () = self.identities.changed() => identified = true,
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Some(answer) = self.answers.join_next() => identified = self.answered(answer),
+                () = sleep_until(self.next_round), if has_aliases => self.ask_aliases(),
             }
         }
     }
@@ -96,8 +177,10 @@ impl Discovery {
                     provider.task.abort();
                     if forget {
                         let kind = service.source.kind();
+                        self.published.remove(&service.name);
                         self.world.board.put(Service::unknown(service.name.clone(), kind));
                     }
+                    self.remember(&service.name);
                     self.start(service, 0);
                 }
             }
@@ -112,6 +195,7 @@ impl Discovery {
             0 => Duration::ZERO,
             falls => FIRST_REST.saturating_mul(1 << (falls - 1).min(10)).min(LONGEST_REST),
         };
+        let provide = self.provide;
         let task = self.tasks.spawn(async move {
             sleep(rest).await;
             provide(world, wanted).await;
@@ -139,11 +223,54 @@ impl Discovery {
         }
         let was_well = provider.began.elapsed() >= WELL;
         let falls = if was_well { 1 } else { provider.falls + 1 };
+        self.remember(&service.name);
         self.start(&service, falls);
     }
 
-    fn publish(&self) {
-        let now = self.world.board.topology(&self.running.discover.services);
+    /// Keeps what is known of a service whose provider begins with nothing.
+    fn remember(&mut self, name: &str) {
+        if let Some(published) = self.published.get_mut(name) {
+            published.before = Some(published.whole.clone());
+        }
+    }
+
+    /// Publishes what is known now. `identified`: who is who may have changed, too.
+    fn publish(&mut self, identified: bool) {
+        let found = self.world.board.topology(&self.running.discover.services);
+        let before = self.published.len();
+        self.published.retain(|name, _| found.service(name).is_some());
+        let mut members_changed = self.published.len() != before;
+        let services = found.services.into_iter().map(|service| {
+            let published = (self.published.entry(service.name.clone()))
+                .or_insert_with(|| Published::nothing(&service.name, service.kind));
+            if Arc::ptr_eq(&published.found, &service) {
+                return published.whole.clone();
+            }
+            let whole = match &published.before {
+                Some(before) => Arc::new(resumed(before, &service)),
+                None => service.clone(),
+            };
+            members_changed |= !has_same_members(&published.whole, &whole);
+            published.found = service;
+            whole
+        });
+        let found = Topology { services: services.collect() };
+        if members_changed {
+            self.identities.follow(found.members().map(|(_, member)| &member.address));
+        }
+        let alternating = self.identities.alternating();
+        for (service, member) in found.members() {
+            if alternating.contains(&member.address.endpoint) {
+                let name = &*member.instance;
+                let message = format!(
+                    "{name} is answered by several servers in turn, as by a load balancer or a virtual address: \
+                     it is a member of its own"
+                );
+                self.world.events.push(&service.name, events::Kind::Topology, None, Some(name), message);
+            }
+        }
+        let services = found.services.into_iter().map(|service| self.merged(service, identified)).collect();
+        let now = Topology { services };
         self.publish.send_if_modified(|before| {
             let is_news = before.services.len() != now.services.len()
                 || before.services.iter().zip(&now.services).any(|(before, now)| is_news(before, now));
@@ -151,6 +278,148 @@ impl Discovery {
             is_news
         });
     }
+
+    /// A service with each server once, and its members in order.
+    fn merged(&mut self, found: Arc<Service>, identified: bool) -> Arc<Service> {
+        let published = (self.published.entry(found.name.clone()))
+            .or_insert_with(|| Published::nothing(&found.name, found.kind));
+        if Arc::ptr_eq(&published.whole, &found) && !identified {
+            return published.service.clone();
+        }
+        // The master is the one that everybody names.
+        let (mut members, others): (Vec<_>, Vec<_>) =
+            found.members.iter().cloned().partition(|member| is_master(&found, member));
+        members.extend(others);
+        let (mut members, told) = self.identities.merge(&members, &mut published.aliases);
+        members.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
+        let kind = events::Kind::Topology;
+        for told in told {
+            let (from, to, message) = match &told {
+                Told::Merged(gone, stays) => {
+                    (gone, stays, format!("{gone} and {stays} are one server, which is followed as {stays}"))
+                }
+                Told::Parted(back, other) => {
+                    (other, back, format!("{back} and {other} are no longer known to be one server"))
+                }
+            };
+            self.world.events.push(&found.name, kind, Some(from), Some(to), message);
+        }
+        if published.aliases.values().any(|alias| alias.in_doubt) {
+            self.next_round = self.next_round.min(Instant::now() + DOUBT_INTERVAL);
+        }
+        let named = |instance: &Arc<str>| match published.aliases.get(instance) {
+            Some(alias) => alias.of.clone(),
+            None => instance.clone(),
+        };
+        let master = found.master.as_ref();
+        let master = master.map(|master| Master { instance: named(&master.instance), ..master.clone() });
+        let failover = found.failover.as_ref().map(|failover| Failover {
+            members: failover.members.iter().map(named).collect(),
+            ..failover.clone()
+        });
+        published.service = Arc::new(Service { members, master, failover, ..Service::clone(&found) });
+        published.whole = found;
+        published.service.clone()
+    }
+
+    /// Asks members that others stand for who they are: those of which somebody doubts it, and those that were
+    /// not asked for long, the latter in turn.
+    fn ask_aliases(&mut self) {
+        let now = Instant::now();
+        let mut due: Vec<_> = (self.published.iter_mut())
+            .flat_map(|(service, published)| {
+                published.aliases.values_mut().map(move |alias| (service, alias))
+            })
+            .filter(|(service, alias)| {
+                let is_due = alias.asked.is_none_or(|asked| now.duration_since(asked) >= ALIAS_INTERVAL);
+                (alias.in_doubt || is_due)
+                    && !self.asked.contains(&((*service).clone(), alias.member.instance.clone()))
+            })
+            .collect();
+        due.sort_by_key(|(_, alias)| (!alias.in_doubt, alias.asked));
+        let is_more = due.len() > ASKED_AT_ONCE || due.iter().any(|(_, alias)| alias.in_doubt);
+        let room = ASKED_AT_ONCE.saturating_sub(self.asked.len());
+        for (service, alias) in due.into_iter().take(room) {
+            alias.asked = Some(now);
+            let (world, service, member) = (self.world.clone(), service.clone(), alias.member.clone());
+            self.asked.insert((service.clone(), member.instance.clone()));
+            self.answers.spawn(async move {
+                let id = ask_identity(&world, &service, &member).await;
+                let id = id.inspect_err(|error| {
+                    let (service, instance) = (&*service, &*member.instance);
+                    debug!(
+                        service,
+                        instance,
+                        error = error.chain(),
+                        "a second address of a server is silent"
+                    );
+                });
+                Answer { service, member, id: id.ok().flatten() }
+            });
+        }
+        self.next_round = now + if is_more { DOUBT_INTERVAL } else { ALIAS_INTERVAL };
+    }
+
+    /// Takes an answer. Returns whether members may have to be parted.
+    fn answered(&mut self, answer: Result<Answer, JoinError>) -> bool {
+        let Answer { service, member, id } = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                // Which one it was is not known, so all may be asked again.
+                self.asked.clear();
+                self.world.metrics.panics.increment();
+                error!(error = %fault, "asking for an identity panicked: please report this");
+                return false;
+            }
+        };
+        self.asked.remove(&(service.clone(), member.instance.clone()));
+        let alias = self.published.get_mut(&service).and_then(|p| p.aliases.get_mut(&member.instance));
+        let Some(alias) = alias else { return false };
+        match id {
+            Some(id) => {
+                alias.silent = 0;
+                self.identities.learn(&member.address, &id);
+            }
+            None => alias.silent = alias.silent.saturating_add(1),
+        }
+        alias.in_doubt
+    }
+}
+
+/// What a provider found that was started again, put on top of what was known before: counters go on, and
+/// members stay until it had a whole answer.
+fn resumed(before: &Service, found: &Service) -> Service {
+    let history = History {
+        completed: before.history.completed + found.history.completed,
+        aborted: before.history.aborted + found.history.aborted,
+        last: found.history.last.clone().or_else(|| before.history.last.clone()),
+    };
+    if found.answered.is_some() {
+        return Service { history, ..found.clone() };
+    }
+    let (view, failure) = (found.view.clone(), found.failure.clone());
+    Service { history, failover: None, view, failure, ..before.clone() }
+}
+
+/// The `run_id` of the server that answers there.
+async fn ask_identity(world: &World, service: &str, member: &Member) -> Result<Option<String>, Error> {
+    let deadline = Deadline::until(Instant::now() + ALIAS_TIMEOUT);
+    let mut server = world.connect(service, &member.address, Side::Data, deadline).await?;
+    let (mut batch, mut replies) = (Batch::default(), Replies::default());
+    batch.push(&["INFO", "server"]);
+    server.ask(&batch, &mut replies, deadline).await?;
+    let text = replies.get(0).and_then(|reply| reply.text()).unwrap_or_default();
+    Ok(text.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned()))
+}
+
+/// Whether the members of both are the same values.
+fn has_same_members(before: &Service, now: &Service) -> bool {
+    before.members.len() == now.members.len()
+        && before.members.iter().zip(&now.members).all(|(before, now)| Arc::ptr_eq(before, now))
+}
+
+fn is_master(service: &Service, member: &Member) -> bool {
+    service.master.as_ref().is_some_and(|master| master.instance == member.instance)
 }
 
 /// Follows one service; never returns.
@@ -159,8 +428,8 @@ async fn provide(world: World, wanted: watch::Receiver<Arc<discover::Service>>) 
     match &service.source {
         Source::Instances(_) => fixed::run(world, wanted).await,
         Source::FileSd(_) => file::run(world, wanted).await,
-        Source::Sentinel { .. } => sentinel::run(world, service).await,
-        Source::Cluster { .. } => std::future::pending().await,
+        Source::Sentinel { .. } => sentinel::run(world, service.clone()).await,
+        Source::Cluster { .. } => cluster::run(world, service.clone()).await,
     }
 }
 
@@ -229,4 +498,268 @@ fn is_news(before: &Arc<Service>, now: &Arc<Service>) -> bool {
         || *view != now.view
         || *failure != now.failure
         || before.answered.is_some() != now.answered.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Address;
+    use crate::discover::board::Board;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Mutex;
+    use testbed::{Action, ScriptedServer};
+    use tokio::time::timeout;
+
+    fn service(name: &str, source: Source) -> Arc<discover::Service> {
+        Arc::new(discover::Service {
+            name: name.into(),
+            source,
+            dns: false,
+            rewrite: vec![],
+            labels: BTreeMap::new(),
+            collect: Arc::default(),
+            lag_bytes: 0,
+        })
+    }
+
+    fn list(name: &str, addresses: &[&str]) -> Arc<discover::Service> {
+        let addresses = addresses.iter().map(|text| Address::parse(text).expect(text)).collect();
+        service(name, Source::Instances(addresses))
+    }
+
+    fn files(name: &str, path: &Path) -> Arc<discover::Service> {
+        service(name, Source::FileSd(vec![path.to_owned()]))
+    }
+
+    /// The loop at work.
+    struct Running {
+        config: watch::Sender<Arc<Config>>,
+        topology: watch::Receiver<Arc<Topology>>,
+        world: World,
+        identities: Arc<Identities>,
+        _loop: JoinSet<()>,
+    }
+
+    impl Running {
+        fn start(services: Vec<Arc<discover::Service>>) -> Self {
+            Self::start_with(services, |world, wanted| Box::pin(provide(world, wanted)))
+        }
+
+        fn start_with(services: Vec<Arc<discover::Service>>, provide: Provide) -> Self {
+            let mut first = Config::default();
+            first.discover.services = services;
+            let (config, receiver) = watch::channel(Arc::new(first));
+            let world = World {
+                config: receiver,
+                clients: Arc::default(),
+                metrics: Arc::default(),
+                events: Arc::default(),
+                board: Arc::<Board>::default(),
+            };
+            let (publish, topology) = watch::channel(Arc::default());
+            let identities = Arc::<Identities>::default();
+            let mut discovery = Discovery::new(world.clone(), identities.clone(), publish);
+            discovery.provide = provide;
+            let mut tasks = JoinSet::new();
+            tasks.spawn(discovery.run());
+            Self { config, topology, world, identities, _loop: tasks }
+        }
+
+        fn configure(&self, change: impl FnOnce(&mut Config)) {
+            let mut config = Config::clone(&self.config.borrow());
+            change(&mut config);
+            self.config.send_replace(Arc::new(config));
+        }
+
+        /// Waits until the topology is `name(kind): instances; …`.
+        async fn until(&mut self, expected: &str) {
+            let shown = |topology: &Arc<Topology>| {
+                let shown = topology.services.iter().map(|service| {
+                    let members: Vec<_> = service.members.iter().map(|m| m.instance.to_string()).collect();
+                    format!("{}({}): {}", service.name, service.kind, members.join(" "))
+                });
+                shown.collect::<Vec<_>>().join("; ")
+            };
+            let reached = self.topology.wait_for(|topology| shown(topology) == expected);
+            if timeout(Duration::from_secs(20), reached).await.is_err() {
+                panic!("not {expected:?} but {:?}", shown(&self.topology.borrow()));
+            }
+        }
+
+        fn told(&self) -> Vec<String> {
+            self.world.events.all().into_iter().map(|event| event.message).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn services_follow_the_configuration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, r#"[{"targets": ["f:1"]}]"#).expect("written");
+        let mut running = Running::start(vec![list("a", &["y:1", "x:1", "y:1"]), files("b", &path)]);
+        running.until("a(instances): x:1 y:1; b(file_sd): f:1").await;
+        running.configure(|config| config.discover.services.reverse());
+        running.until("b(file_sd): f:1; a(instances): x:1 y:1").await;
+        running.configure(|config| config.discover.services[1] = list("a", &["z:1", "x:1"]));
+        running.until("b(file_sd): f:1; a(instances): x:1 z:1").await;
+        running.configure(|config| config.discover.services.truncate(1));
+        running.until("b(file_sd): f:1").await;
+        std::fs::write(&path, r#"[{"targets": ["f:2"]}]"#).expect("written");
+        running.until("b(file_sd): f:2").await;
+        running.configure(|config| config.discover.services[0] = list("b", &["x:1"]));
+        running.until("b(instances): x:1").await;
+        running.configure(|config| config.discover.services.clear());
+        running.until("").await;
+        running.configure(|config| config.discover.services.push(list("a", &["x:1"])));
+        running.until("a(instances): x:1").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_woken_when_only_time_passes() {
+        let mut running = Running::start(vec![list("a", &["x:1"])]);
+        running.until("a(instances): x:1").await;
+        let answered = |running: &Running| running.topology.borrow().services[0].answered;
+        let (first, board) = (answered(&running), running.world.board.clone());
+        let found = |board: &Board| board.get("a").and_then(|service| service.answered);
+        while found(&board) == first {
+            sleep(Duration::from_secs(1)).await;
+        }
+        // The loop comes after the board.
+        sleep(Duration::from_secs(1)).await;
+        assert_ne!(answered(&running), first);
+        assert!(!running.topology.has_changed().expect("the loop runs"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_panics_is_started_again() {
+        let began = Instant::now();
+        let mut running = Running::start_with(vec![list("a", &["x:1"])], |world, wanted| {
+            Box::pin(async move {
+                assert!(world.metrics.panics.get() >= 3, "on purpose");
+                fixed::run(world, wanted).await;
+            })
+        });
+        running.until("a(instances): x:1").await;
+        assert_eq!(running.world.metrics.panics.get(), 3);
+        assert!(began.elapsed() >= FIRST_REST * 7, "it rests longer each time");
+    }
+
+    #[test]
+    fn only_what_matters_to_a_provider_changes_it() {
+        fn check(followed: &discover::Service, wanted: &discover::Service, now: &Config, expected: Change) {
+            let (_config, config) = watch::channel(Arc::<Config>::default());
+            let world = World {
+                config,
+                clients: Arc::default(),
+                metrics: Arc::default(),
+                events: Arc::default(),
+                board: Arc::default(),
+            };
+            let found = change(followed, wanted, &Config::default(), now, &world);
+            assert_eq!(found, expected, "{followed:?} {wanted:?}");
+        }
+        let same = Config::default();
+        let labelled = |service: &discover::Service| discover::Service {
+            labels: BTreeMap::from([("team".into(), "a".into())]),
+            lag_bytes: 7,
+            ..service.clone()
+        };
+        let sentinel = |host: &str| {
+            let addresses = vec![Address::tcp(host, 26379)];
+            service("s", Source::Sentinel { master: "m".into(), addresses })
+        };
+        let (a, b) = (list("s", &["a:1"]), list("s", &["b:1"]));
+        let files = files("s", Path::new("a.json"));
+        check(&a, &a, &same, Change::None);
+        check(&a, &labelled(&a), &same, Change::None);
+        check(&a, &b, &same, Change::Told);
+        check(&a, &discover::Service { dns: true, ..discover::Service::clone(&a) }, &same, Change::Told);
+        check(&a, &files, &same, Change::Restart { forget: true });
+        check(&a, &sentinel("a"), &same, Change::Restart { forget: true });
+        check(&sentinel("a"), &labelled(&sentinel("a")), &same, Change::None);
+        check(&sentinel("a"), &sentinel("b"), &same, Change::Restart { forget: true });
+        let mut with_profile = Config::default();
+        let profile = crate::config::Profile { services: vec!["s".into()], ..Default::default() };
+        with_profile.connect.profiles = vec![profile.clone()];
+        check(&sentinel("a"), &sentinel("a"), &with_profile, Change::None);
+        let password = crate::config::Secret::new("p");
+        let credentials = crate::config::Credentials { user: None, password };
+        with_profile.connect.profiles =
+            vec![crate::config::Profile { sentinel: Some(credentials), ..profile }];
+        check(&sentinel("a"), &sentinel("a"), &with_profile, Change::Restart { forget: false });
+        check(&a, &a, &with_profile, Change::None);
+        let rewrite = vec![discover::Rewrite {
+            from: crate::config::scrape::HostPattern::parse("10.0.0.0/8").expect("a network"),
+            host: "h".into(),
+            port: None,
+        }];
+        let rewritten = discover::Service { rewrite, ..discover::Service::clone(&sentinel("a")) };
+        check(&sentinel("a"), &rewritten, &same, Change::Restart { forget: false });
+    }
+
+    fn id(number: u8) -> String {
+        format!("{number:02}23456789abcdef0123456789abcdef01234567")
+    }
+
+    #[tokio::test]
+    async fn a_server_under_two_addresses_is_asked_before_it_is_two_again() {
+        let answers = Arc::new(Mutex::new(1));
+        let answer = answers.clone();
+        let server = ScriptedServer::start(move |command| match command[0].as_slice() {
+            b"INFO" => {
+                let number = *answer.lock().expect("whole");
+                Action::bulk(format!("# Server\r\nredis_version:7.2.0\r\nrun_id:{}\r\n", id(number)))
+            }
+            _ => Action::Default,
+        });
+        let (first, second) = (format!("localhost:{}", server.port()), server.address());
+        let mut running = Running::start(vec![list("a", &[&first, &second])]);
+        running.until(&format!("a(instances): {second} {first}")).await;
+        let learn = |running: &Running, which: &str, number: u8| {
+            running.identities.learn(&Address::parse(which).expect("an address"), &id(number));
+        };
+        for which in [&first, &second, &first, &second] {
+            learn(&running, which, 1);
+        }
+        running.until(&format!("a(instances): {first}")).await;
+        let info = |server: &ScriptedServer| server.count("INFO");
+        let wait = async |server: &ScriptedServer, count: usize| {
+            let enough = async {
+                while info(server) < count {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            timeout(Duration::from_secs(20), enough).await.expect("it is asked");
+        };
+
+        // Started again: heard of at the one address, and asked for at the other one.
+        let asked = info(&server);
+        *answers.lock().expect("whole") = 2;
+        learn(&running, &first, 2);
+        wait(&server, asked + 1).await;
+        learn(&running, &first, 2);
+
+        // Another server at the first address only, which is collected again and again.
+        let learning = async {
+            loop {
+                running.identities.learn(&Address::parse(&first).expect("an address"), &id(3));
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let mut topology = running.topology.clone();
+        let parted = topology.wait_for(|topology| topology.services[0].members.len() == 2);
+        tokio::select! {
+            parted = timeout(Duration::from_secs(20), parted) => {
+                parted.expect("they part").expect("the loop runs");
+            }
+            () = learning => {}
+        }
+        let expected = [
+            "2 members listed".to_owned(),
+            format!("{second} and {first} are one server, which is followed as {first}"),
+            format!("{second} and {first} are no longer known to be one server"),
+        ];
+        assert_eq!(running.told(), expected);
+    }
 }

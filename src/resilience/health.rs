@@ -360,7 +360,7 @@ mod tests {
         let counted = (failing..story.len()).filter(|at| story[*at].1 == 'x' && !excused(*at)).count();
         match () {
             () if excused(story.len() - 1) => State::Failover,
-            () if counted >= config.failures_to_down as usize => State::Down,
+            () if counted >= config.failures_to_down.max(1) as usize => State::Down,
             () => State::Suspect,
         }
     }
@@ -371,7 +371,7 @@ mod tests {
         for seed in 0..2_000 {
             let mut random = fastrand::Rng::with_seed(seed);
             let seconds = Duration::from_secs(random.u64(0..30));
-            let config = Config { failures_to_down: random.u32(1..6), failover_max: seconds };
+            let config = Config { failures_to_down: random.u32(0..6), failover_max: seconds };
             let start = Instant::now();
             let mut health = Health::new();
             let (mut story, mut second, mut row) = (vec![], 0, 0);
@@ -394,7 +394,10 @@ mod tests {
                 };
                 assert_eq!(health.state(), told(&story, &config), "seed {seed}: {story:?}");
                 assert_eq!(health.consecutive(), row, "seed {seed}: {story:?}");
-                assert!(row >= config.failures_to_down || health.state() != State::Down, "seed {seed}");
+                assert!(
+                    row >= config.failures_to_down.max(1) || health.state() != State::Down,
+                    "seed {seed}"
+                );
                 met.insert(health.state());
             }
         }

@@ -4,15 +4,29 @@
 //! - [`once`]: one collection of one target on demand, shared by all who ask for the same at the same time
 //! - [`target`]: the connection that a target keeps, what is remembered of it, and how many targets there are
 //! - [`worker`]: one collection, from a connection to a snapshot
+//! - [`replication`]: how far a replica is behind its master
+//! - [`service`]: what follows from all members of a service together: who is the master, lag, failovers
 //! - [`shape`]: the outcome of a collection as metric families
+//! - [`fleet`]: every member of every service, collected each interval
+//! - [`store`]: the members, and the latest that is known of each
+//! - [`member`]: that as metric families
+//! - [`book`]: what is kept of a service
 //!
 //! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns
 //! every collection under way, and is run by the daemon.
 
+pub mod book;
+pub mod fleet;
+pub mod member;
 pub mod once;
+pub mod replication;
+pub mod service;
 pub mod shape;
+pub mod store;
 pub mod target;
 pub mod worker;
 
-pub use once::{Collections, Scraper, Wanted};
+pub use fleet::Fleet;
+pub use once::{Collections, Crowded, Membership, Scraper, Wanted};
+pub use store::{Slot, Store};
 pub use target::{Job, Place};

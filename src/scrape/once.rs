@@ -5,14 +5,19 @@
 //! for which nobody waits any more is given up, so that there are never more than there are requests.
 
 use super::shape::Outcome;
+use super::store::{Latest, Slot};
 use super::target::{IDLE, Job, Target, Targets};
 use super::worker::Worker;
 use crate::collect::Snapshot;
 use crate::collect::run::Buffers;
-use crate::config::Config;
+use crate::config::address::Endpoint;
+use crate::config::{Address, Config};
 use crate::connect::{Deadline, Kind};
 use crate::net::tls;
+use crate::resilience::breaker::{Asker, Decision};
+use crate::resilience::permits::{Permit, Permits, Stats as Load};
 use crate::telemetry::Metrics;
+use crate::telemetry::events::Events;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -28,8 +33,14 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 /// their deadline.
 const WAITING: usize = 256;
 
+/// Collections of members that wait for room. Full means that a request gets a 503 and a tick is skipped.
+const QUEUE: usize = 4096;
+
 /// Buffers that are kept while no collection needs them.
 const SPARE_BUFFERS: usize = 2;
+
+/// When a collection counts as slow: it then shares its permits with those that may hang.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// A request for a collection.
 pub struct Wanted {
@@ -37,7 +48,26 @@ pub struct Wanted {
     pub job: Job,
     /// When the caller must have its answer. Silence of the server is bounded by the connection time-out.
     pub end: Instant,
+    /// Whose collection this is, where it is a member of a service or our only target.
+    pub member: Option<Membership>,
 }
+
+/// What a collection means to a member.
+#[derive(Clone)]
+pub struct Membership {
+    /// The member's place.
+    pub slot: Arc<Slot>,
+    /// Who asks.
+    pub asker: Asker,
+    /// How long the collection may take once there is room for it.
+    pub time: Duration,
+    /// Whether the breaker and the pool have a say: with services. Else every request collects.
+    pub guarded: bool,
+}
+
+/// There was no room for a collection before its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowded;
 
 /// The handle through which collections are asked for.
 #[derive(Clone)]
@@ -57,6 +87,9 @@ struct Shared {
     clients: Arc<tls::Clients>,
     metrics: Arc<Metrics>,
     targets: Targets,
+    /// Room for collections of members.
+    permits: Permits,
+    events: Arc<Events>,
     /// For the next collection, of whatever target.
     buffers: Mutex<Vec<Buffers>>,
 }
@@ -67,6 +100,8 @@ struct Start {
     target: Arc<Target>,
     deadline: Deadline,
     snapshot: Arc<watch::Sender<Snapshot>>,
+    slot: Option<Arc<Slot>>,
+    permit: Option<Permit>,
 }
 
 /// A scraper for the configuration that runs, and its loop.
@@ -74,9 +109,15 @@ pub fn scraper(
     config: watch::Receiver<Arc<Config>>,
     clients: Arc<tls::Clients>,
     metrics: Arc<Metrics>,
+    events: Arc<Events>,
 ) -> (Scraper, Collections) {
     let (start, starts) = mpsc::channel(WAITING);
-    let shared = Shared { config, clients, metrics, targets: Targets::default(), buffers: Mutex::default() };
+    let permits = {
+        let config = config.borrow();
+        Permits::new(config.scrape.concurrency, config.scrape.per_host, QUEUE)
+    };
+    let (targets, buffers) = (Targets::default(), Mutex::default());
+    let shared = Shared { config, clients, metrics, targets, permits, events, buffers };
     let shared = Arc::new(shared);
     (Scraper { shared: shared.clone(), start }, Collections { shared, starts })
 }
@@ -84,47 +125,114 @@ pub fn scraper(
 impl Scraper {
     /// Collects, or joins a collection of the same that is under way. Answers before `wanted.end`, or
     /// shortly after it with what is finished.
-    pub async fn collect(&self, wanted: Wanted) -> Outcome {
+    pub async fn collect(&self, wanted: Wanted) -> Result<Outcome, Crowded> {
         let begin = Instant::now();
-        let Wanted { job, end } = wanted;
-        let target = self.shared.targets.get(&job.place);
-        let attempt = async {
-            let mut ended_early = false;
-            loop {
-                let snapshot = self.attempt(&target, &job, end).await;
-                // Whoever joins in the very moment in which the others leave finds the collection given up.
-                if snapshot.is_complete() || ended_early || Instant::now() >= end {
-                    return snapshot;
+        let target = self.shared.targets.get(&wanted.job.place);
+        let mut ended_early = false;
+        let mut snapshot = loop {
+            let snapshot = match self.attempt(&target, &wanted).await? {
+                Attempt::Known(latest) => {
+                    return Ok(Outcome { from_breaker: true, ..latest.outcome.clone() });
                 }
-                ended_early = true;
+                Attempt::Made(snapshot) => snapshot,
+            };
+            // Whoever joins in the very moment in which the others leave finds the collection given up.
+            if snapshot.is_complete() || ended_early || Instant::now() >= wanted.end {
+                break snapshot;
             }
+            ended_early = true;
         };
-        let mut snapshot = attempt.await;
         if !snapshot.is_complete() && snapshot.error.is_none() {
-            snapshot.error = Some(match Instant::now() < end {
+            snapshot.error = Some(match Instant::now() < wanted.end {
                 true => (Kind::Internal, "the collection ended before its time: see the log".into()),
-                false => (Kind::Timeout, format!("{} did not answer in time", job.place.address)),
+                false => (Kind::Timeout, format!("{} did not answer in time", wanted.job.place.address)),
             });
         }
         snapshot.duration.get_or_insert_with(|| begin.elapsed());
         snapshot.role = target.role(Some(snapshot.role.as_str()).filter(|_| snapshot.up));
-        Outcome { snapshot, totals: target.totals() }
+        Ok(Outcome { snapshot, totals: target.totals(), from_breaker: false })
     }
 
-    /// The snapshot of one collection, as far as it came by `end`.
-    async fn attempt(&self, target: &Arc<Target>, job: &Job, end: Instant) -> Snapshot {
-        let mut seat = target.seat(&job.keys);
-        let finish = async {
-            if let Some(snapshot) = seat.to_start.take() {
-                let deadline = Deadline::new(end, self.shared.config.borrow().connect.timeout);
-                let start = Start { job: job.clone(), target: target.clone(), deadline, snapshot };
-                // An error means that the loop has ended: we are stopping, and the sender is gone.
-                let _ = self.start.send(start).await;
+    /// How full it is.
+    pub fn load(&self) -> Load {
+        self.shared.permits.stats()
+    }
+
+    /// The snapshot of one collection, as far as it came by `end`; or what is known, where the breaker of the
+    /// member says that asking is of no use.
+    async fn attempt(&self, target: &Arc<Target>, wanted: &Wanted) -> Result<Attempt, Crowded> {
+        let Wanted { job, end, member } = wanted;
+        let mut seat = target.seat(&job.keys, job.scope);
+        let mut end = *end;
+        if let Some(snapshot) = seat.to_start.take() {
+            let config = self.shared.config.borrow().clone();
+            let mut start = Start {
+                job: job.clone(),
+                target: target.clone(),
+                deadline: Deadline::new(end, config.connect.timeout),
+                snapshot,
+                slot: None,
+                permit: None,
+            };
+            if let Some(Membership { slot, guarded: false, .. }) = member {
+                start.slot = Some(slot.clone());
+            } else if let Some(Membership { slot, asker, time, .. }) = member {
+                if let (Decision::Answer, Some(latest)) =
+                    (slot.ask(*asker, config.scrape.interval), slot.view().latest)
+                {
+                    return Ok(Attempt::Known(latest));
+                }
+                // From here on it has to be told how it went, or that there was no way to know.
+                let unheard = Unheard(Some(slot.clone()));
+                let host = host_of(&job.place.address);
+                self.shared.permits.resize(config.scrape.concurrency, config.scrape.per_host, QUEUE);
+                let permit = self.shared.permits.acquire(&host, slot.class());
+                let permit = timeout_at(end, permit).await.map_err(|_| Crowded)?.map_err(|_| Crowded)?;
+                end = end.min(Instant::now() + *time);
+                start.deadline = Deadline::new(end, config.connect.timeout);
+                start.permit = Some(permit);
+                start.slot = unheard.keep();
             }
-            let _ = seat.snapshot.wait_for(Snapshot::is_complete).await;
-        };
-        let _ = timeout_at(end + LAST_WORDS, finish).await;
-        seat.snapshot.borrow().clone()
+            // An error means that the loop has ended: we are stopping, and the sender is gone.
+            let _ = timeout_at(end, self.start.send(start)).await;
+        }
+        let _ = timeout_at(end + LAST_WORDS, seat.snapshot.wait_for(Snapshot::is_complete)).await;
+        let snapshot = seat.snapshot.borrow().clone();
+        Ok(Attempt::Made(snapshot))
+    }
+}
+
+/// What an attempt at a collection comes to.
+enum Attempt {
+    /// The breaker answered with what is known.
+    Known(Arc<Latest>),
+    /// A collection, as far as it came.
+    Made(Snapshot),
+}
+
+/// A member whose breaker let a collection through that has not begun yet. Dropped, it is told that nothing
+/// came of it.
+struct Unheard(Option<Arc<Slot>>);
+
+impl Unheard {
+    fn keep(mut self) -> Option<Arc<Slot>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.give_up();
+        }
+    }
+}
+
+/// What `--scrape.per_host` counts by: the host without the port; each socket is a host of its own.
+fn host_of(address: &Address) -> String {
+    match &address.endpoint {
+        Endpoint::Tcp { host, .. } => host.clone(),
+        Endpoint::Unix(path) => path.to_string_lossy().into_owned(),
     }
 }
 
@@ -158,31 +266,65 @@ impl Collections {
 }
 
 async fn collect(shared: Arc<Shared>, start: Start) {
-    let Start { job, target, deadline, snapshot } = start;
+    let Start { job, target, deadline, snapshot, slot, permit } = start;
     let begin = Instant::now();
     let config = shared.config.borrow().clone();
+    let service = job.place.service.as_deref().and_then(|name| config.discover.service(name));
     let worker = Worker {
         place: &job.place,
         connect: &config.connect,
-        collect: &config.collect,
+        collect: service.map_or(&config.collect, |service| &service.collect),
         allow: &config.scrape.allow,
         clients: &shared.clients,
     };
+    let unheard = Unheard(slot);
     let mut lent = target.lend();
     let mut buffers = shared.borrow_buffers();
-    let is_finished = tokio::select! {
-        () = worker.run(&job.keys, &mut lent, &mut buffers, deadline, &snapshot) => true,
-        () = snapshot.closed() => false,
+    let ended = tokio::select! {
+        () = worker.run(&job.keys, job.scope, &mut lent, &mut buffers, deadline, &snapshot) => Ended::Whole,
+        () = snapshot.closed() => Ended::Unwanted,
+        () = made_to_wait(permit.as_ref()) => Ended::Cut,
     };
     target.take_back(lent);
     shared.return_buffers(buffers);
-    if !is_finished {
-        debug!(target = %job.place.address, "collection given up: nobody waits for it any more");
-        return;
+    match ended {
+        Ended::Whole => {}
+        Ended::Cut => snapshot.send_modify(|s| {
+            let reason = format!("{} was slow, and others needed the room", job.place.address);
+            s.error.get_or_insert((Kind::Timeout, reason));
+        }),
+        Ended::Unwanted => {
+            debug!(target = %job.place.address, "collection given up: nobody waits for it any more");
+            return;
+        }
     }
+    drop(permit);
     // Before the end is published: who waits for it reads the totals next.
-    target.count(&job.place.address, begin.elapsed(), &snapshot.borrow());
-    snapshot.send_modify(|s| s.duration = Some(begin.elapsed()));
+    let took = begin.elapsed();
+    target.count(&job.place.address, took, &snapshot.borrow());
+    if let Some(slot) = unheard.keep() {
+        let mut snapshot = snapshot.borrow().clone();
+        snapshot.duration = Some(took);
+        snapshot.role = target.role(Some(snapshot.role.as_str()).filter(|_| snapshot.up));
+        let outcome = Outcome { snapshot, totals: target.totals(), from_breaker: false };
+        slot.observe(outcome, &config.resilience, config.scrape.interval, fastrand::f64(), &shared.events);
+    }
+    snapshot.send_modify(|s| s.duration = Some(took));
+}
+
+/// How a collection ended.
+enum Ended {
+    Whole,
+    Unwanted,
+    Cut,
+}
+
+/// Ends when the holder of the permit was slow, and others need the room.
+async fn made_to_wait(permit: Option<&Permit>) {
+    let Some(permit) = permit else { return std::future::pending().await };
+    tokio::time::sleep(SLOW).await;
+    permit.move_to_slow();
+    permit.cut().await;
 }
 
 impl Shared {

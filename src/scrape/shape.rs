@@ -6,11 +6,14 @@ use exposition::{Builder, Desc};
 use std::time::Duration;
 
 /// What a requester gets.
+#[derive(Clone)]
 pub struct Outcome {
     /// What the collection made, as far as it came.
     pub snapshot: Snapshot,
     /// All collections of this target so far.
     pub totals: Totals,
+    /// Whether this is what was known before: the breaker let no collection through.
+    pub from_breaker: bool,
 }
 
 /// All collections of one target so far.

@@ -5,12 +5,15 @@
 //! kept: the one that nobody has asked for the longest makes room.
 
 use super::shape::Totals;
+use crate::collect::run::Scope;
 use crate::collect::snapshot::Progress;
 use crate::collect::{Memory, Snapshot};
-use crate::config::Address;
 use crate::config::collect::Keys;
 use crate::config::connect::Tls;
+use crate::config::credentials::Side;
+use crate::config::{Address, Config};
 use crate::connect::{Connection, Kind, Login};
+use crate::discover::Member;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -40,6 +43,8 @@ pub struct Place {
     /// Whether the nodes that the server names must be on the list of `--scrape.allow`, as a target that a
     /// request names must.
     pub lists_nodes: bool,
+    /// The service that it is a member of.
+    pub service: Option<Arc<str>>,
 }
 
 /// Who is asked for what: requests with the same job share a collection.
@@ -49,6 +54,26 @@ pub struct Job {
     pub place: Place,
     /// Key patterns.
     pub keys: Keys,
+    /// Which part of it all.
+    pub scope: Scope,
+}
+
+impl Job {
+    /// What is asked of a member of a service; `None` where the service is no longer configured.
+    pub fn of_member(config: &Config, service: &Arc<str>, member: &Member, scope: Scope) -> Option<Self> {
+        let collect = &config.discover.service(service)?.collect;
+        let access = config.connect.access(service, &member.address, Side::Data);
+        let address = Address { tls: access.by_tls, ..member.address.clone().without_credentials() };
+        let place = Place {
+            address,
+            login: Login { credentials: access.credentials, set_name: config.connect.set_client_name },
+            tls: access.tls,
+            lists_nodes: false,
+            service: Some(service.clone()),
+        };
+        let keys = if scope == Scope::WithoutKeys { Keys::default() } else { collect.keys.clone() };
+        Some(Self { place, keys, scope })
+    }
 }
 
 /// Every target that is kept.
@@ -70,8 +95,10 @@ impl Targets {
             lock(&target.state).used = Instant::now();
             return target.clone();
         }
-        if targets.len() >= MOST {
-            let longest_unused = targets.iter().min_by_key(|(_, target)| lock(&target.state).used);
+        // The operator's own services are as many as they are; only what requests name is counted.
+        if targets.len() >= MOST && place.service.is_none() {
+            let of_requests = targets.iter().filter(|(place, _)| place.service.is_none());
+            let longest_unused = of_requests.min_by_key(|(_, target)| lock(&target.state).used);
             if let Some(place) = longest_unused.map(|(place, _)| place.clone()) {
                 targets.remove(&place);
             }
@@ -111,7 +138,7 @@ struct State {
     /// The role that INFO said last.
     role: String,
     /// Collections that somebody may join, by what they are asked for.
-    under_way: Vec<(Keys, Weak<watch::Sender<Snapshot>>)>,
+    under_way: Vec<((Keys, Scope), Weak<watch::Sender<Snapshot>>)>,
     used: Instant,
 }
 
@@ -149,10 +176,10 @@ pub struct Seat {
 
 impl Target {
     /// A seat in the collection of these keys that is under way, or in a new one.
-    pub fn seat(&self, keys: &Keys) -> Seat {
+    pub fn seat(&self, keys: &Keys, scope: Scope) -> Seat {
         let mut state = lock(&self.state);
         state.under_way.retain(|(_, snapshot)| snapshot.strong_count() > 0);
-        let same = state.under_way.iter().filter(|(other, _)| other == keys);
+        let same = state.under_way.iter().filter(|((others, other), _)| others == keys && *other == scope);
         // The receiver is taken before the snapshot is looked at: a collection without any is given up.
         let mut open = same.filter_map(|(_, snapshot)| Some(snapshot.upgrade()?.subscribe()));
         if let Some(snapshot) = open.find(|snapshot| !snapshot.borrow().is_complete()) {
@@ -161,7 +188,7 @@ impl Target {
         drop(open);
         let (sender, snapshot) = watch::channel(Snapshot::default());
         let sender = Arc::new(sender);
-        state.under_way.push((keys.clone(), Arc::downgrade(&sender)));
+        state.under_way.push(((keys.clone(), scope), Arc::downgrade(&sender)));
         Seat { snapshot, to_start: Some(sender) }
     }
 
@@ -239,6 +266,7 @@ mod tests {
             login: Login::default(),
             tls: Tls::default(),
             lists_nodes: false,
+            service: None,
         }
     }
 
@@ -249,19 +277,19 @@ mod tests {
     #[test]
     fn the_same_is_joined_while_it_runs_and_nothing_else() {
         let target = Target::default();
-        let first = target.seat(&keys("a"));
+        let first = target.seat(&keys("a"), Scope::Everything);
         let sender = first.to_start.expect("the first starts");
-        assert!(target.seat(&keys("a")).to_start.is_none(), "the same keys");
-        assert!(target.seat(&keys("b")).to_start.is_some(), "other keys");
+        assert!(target.seat(&keys("a"), Scope::Everything).to_start.is_none(), "the same keys");
+        assert!(target.seat(&keys("b"), Scope::Everything).to_start.is_some(), "other keys");
         sender.send_modify(|snapshot| snapshot.duration = Some(Duration::ZERO));
-        assert!(target.seat(&keys("a")).to_start.is_some(), "it is complete");
+        assert!(target.seat(&keys("a"), Scope::Everything).to_start.is_some(), "it is complete");
     }
 
     #[test]
     fn a_collection_that_ended_early_is_not_joined() {
         let target = Target::default();
-        drop(target.seat(&keys("a")).to_start);
-        assert!(target.seat(&keys("a")).to_start.is_some());
+        drop(target.seat(&keys("a"), Scope::Everything).to_start);
+        assert!(target.seat(&keys("a"), Scope::Everything).to_start.is_some());
     }
 
     #[test]
@@ -300,7 +328,7 @@ mod tests {
     async fn a_target_that_nobody_asks_for_is_forgotten_unless_it_is_being_collected() {
         let targets = Targets::default();
         targets.get(&place(1));
-        let seat = targets.get(&place(2)).seat(&Keys::default());
+        let seat = targets.get(&place(2)).seat(&Keys::default(), Scope::Everything);
         tokio::time::advance(IDLE).await;
         targets.sweep();
         let left: Vec<_> = lock(&targets.by_place).keys().cloned().collect();

@@ -1,7 +1,7 @@
 //! One collection of one target: over the connection that it keeps, or over a new one.
 
 use super::target::{Lent, Place};
-use crate::collect::run::{self, Buffers, Request};
+use crate::collect::run::{self, Buffers, Request, Scope};
 use crate::collect::{Connecting, Nodes, Snapshot};
 use crate::config::address::Endpoint;
 use crate::config::collect::{Collect, Keys};
@@ -32,6 +32,7 @@ impl Worker<'_> {
     pub async fn run(
         &self,
         keys: &Keys,
+        scope: Scope,
         lent: &mut Lent,
         buffers: &mut Buffers,
         deadline: Deadline,
@@ -40,6 +41,7 @@ impl Worker<'_> {
         let request = Request {
             config: self.collect,
             keys,
+            scope,
             ping: self.connect.ping,
             deadline,
             clock: run::unix_now,

@@ -50,6 +50,17 @@ impl Wish {
         }
     }
 
+    /// The page of a fleet.
+    pub fn stream(&self, sets: Vec<exposition::Labelled>) -> Response<Body> {
+        let (format, escaping) = negotiate::format(self.accept.as_deref(), self.prefer_openmetrics);
+        let mut stream = exposition::Stream::new(format, sets, &self.names);
+        let mut body = vec![];
+        while stream.write_some(&mut body, 65536) {}
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type(escaping)));
+        response
+    }
+
     /// A page of all these families.
     pub async fn page(&self, sets: impl IntoIterator<Item = &Families>) -> Response<Body> {
         let (format, escaping) = negotiate::format(self.accept.as_deref(), self.prefer_openmetrics);

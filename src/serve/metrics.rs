@@ -1,26 +1,39 @@
 //! The telemetry path: the target of `--redis.addr`, and ourselves.
 
-use super::State;
 use super::encode::Wish;
 use super::query::Query;
 use super::response::Body;
 use super::scrape::{job, outcome};
+use super::{State, fleet};
 use crate::config::Config;
 use crate::config::credentials::Origin;
+use crate::resilience::breaker::Asker;
+use crate::scrape::Membership;
 use crate::scrape::shape::Totals;
 use crate::telemetry::{metrics, process};
 use exposition::{Builder, Families};
 use hyper::{Request, Response};
+use std::time::Duration;
 
 /// Answers the telemetry path.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
+    if !config.discover.services.is_empty() {
+        return fleet::page(state, request).await;
+    }
     let wish =
         Wish::of(request.headers(), &Query::parse(request.uri().query()), config.serve.prefer_openmetrics);
     let collected = async {
         let address = config.scrape.target.as_ref()?;
         let job = job(&config, address.clone(), Origin::Flag, config.collect.keys.clone());
-        Some(outcome(&state, request.headers(), job).await)
+        let member = Membership {
+            slot: state.store.own(address),
+            asker: Asker::Pull,
+            time: Duration::MAX,
+            guarded: false,
+        };
+        // Only what is guarded can find no room.
+        outcome(&state, request.headers(), job, Some(member)).await.ok()
     };
     let (outcome, ourselves) = tokio::join!(collected, ourselves(&state, &config));
     let mut out = Builder::with_namespace(&config.collect.namespace);
@@ -35,7 +48,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
 
 /// What this process says of itself. Made while the server is at work: reading `/proc` takes a tenth of the
 /// time of a whole scrape.
-async fn ourselves(state: &State, config: &Config) -> Families {
+pub async fn ourselves(state: &State, config: &Config) -> Families {
     // The collection has to get its commands out first, and passes through two tasks to do so.
     for _ in 0..2 {
         tokio::task::yield_now().await;

@@ -7,10 +7,12 @@
 //! What a newcomer would get wrong: liveness and readiness are open to all and never queue, for a probe that
 //! is turned away has the process killed. `/health` is not: the peer puts it behind the password.
 
+pub mod api;
 pub mod auth;
 pub mod connections;
 pub mod discovery;
 pub mod encode;
+pub mod fleet;
 pub mod health;
 pub mod landing;
 pub mod listen;
@@ -19,12 +21,15 @@ pub mod query;
 pub mod reload;
 pub mod response;
 pub mod scrape;
+pub mod targets;
 pub mod web;
 
 use crate::config::Config;
+use crate::discover::Topology;
 use crate::net::tls;
-use crate::scrape::Scraper;
+use crate::scrape::{Scraper, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::events::Events;
 use auth::Verdict;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -48,8 +53,14 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub struct State {
     /// The configuration that runs.
     pub config: watch::Receiver<Arc<Config>>,
+    /// The services and their members.
+    pub topology: watch::Receiver<Arc<Topology>>,
     /// Makes collections.
     pub scraper: Scraper,
+    /// The latest that is known of every member.
+    pub store: Arc<Store>,
+    /// What happened.
+    pub events: Arc<Events>,
     /// TLS towards Redis, for connections that are no collections.
     pub clients: Arc<tls::Clients>,
     /// Our own counters.
@@ -127,6 +138,11 @@ pub const TELEMETRY: &str = "<telemetry path>";
 pub static ROUTES: &[Route] = &[
     Route { path: TELEMETRY, access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(metrics::page(s, r)) },
     Route { path: "/scrape", access: Access::Users, cost: Cost::Named, handler: |s, r| Box::pin(scrape::page(s, r)) },
+    Route { path: "/sd/targets", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(targets::page(s, r)) },
+    Route { path: "/api/v1/services", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::services(s)) },
+    Route { path: "/api/v1/targets", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::targets(s)) },
+    Route { path: "/api/v1/events", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::events(s)) },
+    Route { path: "/-/metrics", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(fleet::own_page(s, r)) },
     Route { path: "/discover-cluster-nodes", access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(discovery::page(s, r)) },
     Route { path: "/-/reload", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(reload::page(s, r.method().clone())) },
     Route { path: "/-/healthy", access: Access::Open, cost: Cost::Light, handler: |_, _| Box::pin(health::ok()) },

@@ -4,20 +4,23 @@
 //! where the operator knows it ([`crate::config::credentials`]), a socket must be listed, and
 //! `--scrape.allow` narrows the targets altogether.
 
-use super::State;
 use super::encode::Wish;
 use super::query::Query;
 use super::response::{self, Body};
+use super::{State, fleet};
+use crate::collect::run::Scope;
 use crate::config::address::Endpoint;
 use crate::config::collect::Keys;
 use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
 use crate::connect::{Kind, Login};
+use crate::resilience::breaker::Asker;
 use crate::scrape::shape::Outcome;
-use crate::scrape::{Job, Place, Wanted};
+use crate::scrape::{Crowded, Job, Membership, Place, Slot, Wanted};
 use crate::telemetry::metrics;
 use exposition::Builder;
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,7 +37,8 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         return response::error(StatusCode::NOT_FOUND, "404 page not found");
     }
     let query = Query::parse(request.uri().query());
-    let job = match wanted(&config, &query) {
+    let is_member = |address: &Address| state.store.find(address).is_some();
+    let job = match wanted(&config, &query, is_member) {
         Ok(job) => job,
         Err(Refused::Bad(reason)) => {
             state.metrics.bad_requests.increment();
@@ -45,8 +49,20 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
             return response::error(StatusCode::FORBIDDEN, reason);
         }
     };
+    let slot = state.store.find(&job.place.address).filter(|_| !config.discover.services.is_empty());
+    let (job, member) = match &slot {
+        Some(slot) => match membership(&config, slot, &job) {
+            Some((job, member)) => (job, Some(member)),
+            None => return response::error(StatusCode::NOT_FOUND, "this member is no longer one"),
+        },
+        None => (job, None),
+    };
     let is_stranger = job.place.login.credentials.is_none();
-    let outcome = outcome(&state, request.headers(), job.clone()).await;
+    let Ok(outcome) = outcome(&state, request.headers(), job.clone(), member).await else {
+        state.metrics.overloaded.increment();
+        let reason = "too many collections are under way: there was no room for this one in time";
+        return response::busy(StatusCode::SERVICE_UNAVAILABLE, reason);
+    };
     if is_stranger && matches!(outcome.snapshot.error, Some((Kind::Auth, _))) {
         hint(&job.place.address);
     }
@@ -56,9 +72,27 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     if !config.serve.redis_only {
         metrics::record_build(&mut out);
     }
+    let view = slot.as_ref().map(|slot| slot.view());
+    if let (Some(slot), Some(view)) = (&slot, &view) {
+        fleet::record_member(slot, view, std::time::Instant::now(), &mut out);
+    }
     let own = out.finish();
     let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);
-    wish.page(outcome.snapshot.parts.iter().map(|part| &**part).chain([&own])).await
+    let scanned = view.iter().filter(|_| job.scope == Scope::WithoutKeys).flat_map(fleet::with_keys);
+    wish.page(outcome.snapshot.parts.iter().map(|part| &**part).chain(scanned).chain([&own])).await
+}
+
+/// A request for a member: the same job as a tick's, so that they share a collection; with the keys of the
+/// request where it names some. The database and TLS of the request are those of the member.
+fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Membership)> {
+    let names_keys = asked.keys != config.collect.keys;
+    let scope = if names_keys { Scope::Everything } else { Scope::WithoutKeys };
+    let mut job = Job::of_member(config, &slot.service, &slot.member, scope)?;
+    if names_keys {
+        job.keys = asked.keys.clone();
+    }
+    let member = Membership { slot: slot.clone(), asker: Asker::Pull, time: Duration::MAX, guarded: true };
+    Some((job, member))
 }
 
 /// Why a request gets no collection.
@@ -71,7 +105,7 @@ enum Refused {
 }
 
 /// What a request asks for.
-fn wanted(config: &Config, query: &Query) -> Result<Job, Refused> {
+fn wanted(config: &Config, query: &Query, is_member: impl Fn(&Address) -> bool) -> Result<Job, Refused> {
     if let Some(name) = query.broken() {
         return Err(Refused::Bad(format!("Invalid '{name}' parameter: its encoding is broken")));
     }
@@ -79,7 +113,9 @@ fn wanted(config: &Config, query: &Query) -> Result<Job, Refused> {
     let target = target.ok_or_else(|| Refused::Bad("'target' parameter must be specified".into()))?;
     let address = Address::parse(target)
         .map_err(|error| Refused::Bad(format!("Invalid 'target' parameter: {error}")))?;
-    admit(config, &address).map_err(Refused::Denied)?;
+    if !is_member(&address) {
+        admit(config, &address).map_err(Refused::Denied)?;
+    }
     let given = query.pairs().filter(|(_, value)| !value.is_empty());
     let keys = config.collect.keys.with_query(given);
     let keys = keys.map_err(|error| Refused::Bad(format!("Invalid parameter: {error}")))?;
@@ -101,6 +137,9 @@ fn admit(config: &Config, address: &Address) -> Result<(), String> {
         return Ok(());
     }
     match address.endpoint {
+        _ if allow.is_empty() && !config.discover.services.is_empty() => {
+            Err("this target is no member of a service, and --scrape.allow lists no others".into())
+        }
         _ if !allow.is_empty() => Err("this target is not among those of --scrape.allow".into()),
         Endpoint::Unix(_) if !is_own => Err("a unix socket must be listed in --scrape.allow".into()),
         _ => Ok(()),
@@ -124,7 +163,8 @@ pub fn job(config: &Config, address: Address, origin: Origin, keys: Keys) -> Job
     let login = login(config, &address, origin);
     let tls = config.connect.tls.clone();
     let lists_nodes = origin == Origin::Request && !config.scrape.allow.is_empty();
-    Job { place: Place { address: address.without_credentials(), login, tls, lists_nodes }, keys }
+    let place = Place { address: address.without_credentials(), login, tls, lists_nodes, service: None };
+    Job { place, keys, scope: Scope::Everything }
 }
 
 /// Who we are to a server.
@@ -134,9 +174,14 @@ pub fn login(config: &Config, address: &Address, origin: Origin) -> Login {
 }
 
 /// Collects within the time that Prometheus gives us, if it says so.
-pub async fn outcome(state: &State, headers: &HeaderMap, job: Job) -> Outcome {
+pub async fn outcome(
+    state: &State,
+    headers: &HeaderMap,
+    job: Job,
+    member: Option<Membership>,
+) -> Result<Outcome, Crowded> {
     let end = end(&state.config.borrow(), headers);
-    state.scraper.collect(Wanted { job, end }).await
+    state.scraper.collect(Wanted { job, end, member }).await
 }
 
 /// When the answer must leave.
@@ -160,7 +205,8 @@ mod tests {
         let mut config = Config::default();
         config.scrape.allow = HostPattern::parse_list(allow).expect("patterns");
         config.scrape.target = Some(Address::parse("unix:///own.sock").expect("an address"));
-        let job = wanted(&config, &Query::parse(Some(query))).map(|job| job.place.address.to_string());
+        let job =
+            wanted(&config, &Query::parse(Some(query)), |_| false).map(|job| job.place.address.to_string());
         match (job, expected) {
             (Err(Refused::Bad(reason)), Err(Refused::Bad(start))) => {
                 assert!(reason.starts_with(&start), "{reason}")
@@ -213,7 +259,7 @@ mod tests {
         ] {
             let mut config = Config::default();
             config.connect.tls.server_name = Some("flag".into());
-            let job = wanted(&config, &Query::parse(Some(query))).expect(query);
+            let job = wanted(&config, &Query::parse(Some(query)), |_| false).expect(query);
             assert_eq!(job.place.tls.server_name.as_deref(), Some(expected), "{query}");
         }
     }

@@ -140,10 +140,14 @@ fn input(random: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Feeds a target and names the seed of an input that breaks it.
-fn feed(rounds: usize, mut run: impl FnMut(&[u8])) {
-    let seeds = seeds();
+fn feed(rounds: usize, run: impl FnMut(&[u8])) {
+    feed_with(&seeds(), rounds, run);
+}
+
+/// The same, with inputs that begin as these.
+fn feed_with(seeds: &[Vec<u8>], rounds: usize, mut run: impl FnMut(&[u8])) {
     for seed in 0..rounds as u64 {
-        let bytes = input(&mut fastrand::Rng::with_seed(seed), &seeds);
+        let bytes = input(&mut fastrand::Rng::with_seed(seed), seeds);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bytes)));
         assert!(outcome.is_ok(), "seed {seed}: {}", bytes.escape_ascii());
     }
@@ -173,6 +177,16 @@ fn any_replies_make_a_page() {
 fn what_people_write_is_read_or_refused() {
     feed(ROUNDS, fuzz::negotiate);
     feed(ROUNDS, fuzz::words);
+}
+
+#[test]
+fn any_text_is_a_configuration_or_is_refused() {
+    let example = include_bytes!("../../docs/example.yaml").to_vec();
+    // Without its comments more of it is looked at.
+    let bare = String::from_utf8_lossy(&example);
+    let bare = bare.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
+    assert!(redvigil::config::document::tree::parse("f", &bare).is_ok());
+    feed_with(&[example, bare.into_bytes()], ROUNDS / 3, fuzz::config_document);
 }
 
 #[test]

@@ -107,6 +107,21 @@ fn a_collection_takes_two_rounds_at_most_and_fails_only_where_the_server_refuses
     }
 }
 
+/// Thousands of members stay in memory: a whole collection of each has to be small.
+#[test]
+fn a_collection_is_kept_in_few_bytes() {
+    let check = |name: &str, limit: usize| {
+        let collected = collect(name, Form::Resp2, None, &Collect::default());
+        let sizes = collected.snapshot.parts.iter().map(|part| part.heap_size() + size_of_val(&**part));
+        let size: usize = sizes.sum();
+        assert!(size > limit / 2 && size < limit, "{name}: {size} bytes");
+    };
+    check("redis-7.0.15-standalone", 16 << 10);
+    check("redis-7.0.15-standalone-fresh", 10 << 10);
+    check("redis-7.0.15-sentinel", 6 << 10);
+    check("valkey-9.1.2-standalone", 18 << 10);
+}
+
 /// Bytes changed, cut and doubled at random (but the same each time) cost samples and nothing else.
 #[test]
 fn mangled_texts_are_no_harm() {
@@ -205,6 +220,7 @@ fn collect(name: &str, form: Form, server: Option<Server>, config: &Collect) -> 
     let snapshot = watch::Sender::new(Snapshot::default());
     runtime.block_on(async {
         let request = Request {
+            scope: Default::default(),
             config,
             keys: &config.keys,
             ping: false,

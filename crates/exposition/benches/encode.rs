@@ -1,12 +1,14 @@
-//! What one page costs: recording it, finishing it, laying it out, and writing it in each format.
+//! What one page costs: recording it, finishing it, laying it out, and writing it in each format;
+//! and what the page of a fleet of such servers costs.
 //!
 //! The page is like that of a busy Redis 7: 330 families, 1,500 samples, of which 140 are histograms of
 //! twelve buckets and 140 summaries of three quantiles. Commands come in the order in which a server lists
 //! them, which is no order at all.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use exposition::{Builder, Desc, Families, Format, Kind, Page, write};
+use exposition::{Builder, Desc, Families, Format, Kind, Labelled, Page, Stream, write};
 use std::hint::black_box;
+use std::sync::Arc;
 
 const COMMANDS: usize = 140;
 const WORDS: [&str; 12] = [
@@ -122,6 +124,32 @@ fn bench(c: &mut Criterion) {
                 black_box(&out);
             })
         });
+    }
+    group.finish();
+
+    // A hundred such servers, in the pieces in which it is sent.
+    let set = Arc::new(set);
+    let member = |number: usize| Labelled {
+        labels: [("service", "orders".to_owned()), ("instance", format!("10.0.0.{number}:6379"))]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
+        parts: vec![Arc::new((*set).clone())],
+    };
+    let fleet: Vec<_> = (0..100).map(member).collect();
+    let mut group = c.benchmark_group("fleet");
+    group.sample_size(20);
+    for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+        let page = |out: &mut Vec<u8>| {
+            let (mut stream, mut total) = (Stream::new(format, fleet.clone(), &[]), 0);
+            while stream.write_some(out, 64 * 1024) {
+                total += out.len();
+                out.clear();
+            }
+            total
+        };
+        let mut out = vec![];
+        group.throughput(Throughput::Bytes(page(&mut out) as u64));
+        group.bench_function(format!("{format:?}"), |b| b.iter(|| black_box(page(&mut out))));
     }
 }
 

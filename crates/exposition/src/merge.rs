@@ -62,11 +62,20 @@ impl<'a> PageFamily<'_, 'a> {
             return only.samples().for_each(visit);
         }
         let same_kind = self.parts.iter().filter(|part| part.kind() == self.kind());
-        let mut samples: Vec<_> = same_kind.flat_map(FamilyRef::samples).collect();
-        samples.sort_by(compare);
-        samples.dedup_by(|a, b| compare(a, b).is_eq());
+        let samples = in_order(same_kind.flat_map(FamilyRef::samples), |sample| *sample);
         samples.into_iter().for_each(visit);
     }
+}
+
+/// The samples of several sets in the order of their labels; of several with the same labels, the first.
+pub(crate) fn in_order<'a, T>(
+    samples: impl Iterator<Item = T>,
+    sample: impl Fn(&T) -> SampleRef<'a>,
+) -> Vec<T> {
+    let mut all: Vec<_> = samples.collect();
+    all.sort_by(|a, b| compare(&sample(a), &sample(b)));
+    all.dedup_by(|a, b| compare(&sample(a), &sample(b)).is_eq());
+    all
 }
 
 fn compare(a: &SampleRef<'_>, b: &SampleRef<'_>) -> Ordering {

@@ -26,8 +26,9 @@
 //! beside a summary `x`, a gauge `x_count` is `x_count_gauge`.
 
 use crate::family::{Kind, SampleRef, Value};
-use crate::merge::{Page, PageFamily};
+use crate::merge::Page;
 use crate::number;
+use crate::points::Points;
 use crate::text::{Series, append, escape, labels, value_of_line};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,41 +36,78 @@ use std::collections::HashSet;
 /// Appends `page` to `out`.
 pub fn write(out: &mut Vec<u8>, page: &Page<'_>) {
     let mut series = Series::default();
-    for Named { family, name, kind } in &name_families(page) {
-        append(out, &["# TYPE ", name, " ", type_word(*kind), "\n"]);
-        if !family.help().is_empty() {
-            append(out, &["# HELP ", name, " "]);
-            escape(out, family.help(), true);
-            out.push(b'\n');
-        }
-        let suffix = if *kind == Kind::Counter { "_total" } else { "" };
-        family.for_each(|sample| match sample.value() {
-            Value::Number(value) => {
-                append(out, &[name, suffix]);
-                labels(out, &sample);
-                value_of_line(out, value);
-            }
-            Value::Distribution { points, sum, count } => {
-                match kind {
-                    Kind::Histogram => buckets(out, &mut series, name, &sample, points, count),
-                    _ => quantiles(out, &mut series, name, &sample, points),
-                }
-                // Both are counters in all but name. A histogram has either both or none.
-                let sum = (sum >= 0.0).then_some(sum);
-                if let Some(sum) = sum {
-                    append(out, &[name, "_sum"]);
-                    out.extend_from_slice(&series.labels);
-                    value_of_line(out, sum);
-                }
-                if sum.is_some() || *kind != Kind::Histogram {
-                    append(out, &[name, "_count"]);
-                    out.extend_from_slice(&series.labels);
-                    whole_of_line(out, count);
-                }
-            }
-        });
+    let candidates: Vec<_> = page
+        .families()
+        .map(|family| Candidate {
+            name: family.name(),
+            kind: family.kind(),
+            counts: family.kind() == Kind::Counter && all_count(|visit| family.for_each(visit)),
+        })
+        .collect();
+    for (family, (name, kind)) in page.families().zip(name_families(&candidates)) {
+        head(out, &name, kind, family.help());
+        family.for_each(|it| sample(out, &mut series, &name, kind, &it, &[]));
     }
+    end(out);
+}
+
+/// Appends what is said of a family before its samples.
+pub(crate) fn head(out: &mut Vec<u8>, name: &str, kind: Kind, help: &str) {
+    append(out, &["# TYPE ", name, " ", type_word(kind), "\n"]);
+    if !help.is_empty() {
+        append(out, &["# HELP ", name, " "]);
+        escape(out, help, true);
+        out.push(b'\n');
+    }
+}
+
+/// Appends the end of a page.
+pub(crate) fn end(out: &mut Vec<u8>) {
     append(out, &["# EOF\n"]);
+}
+
+/// Appends the lines of a sample, where the family has that name and kind here. `more` are labels that come
+/// before its own, as `text::label` writes them.
+#[inline]
+pub(crate) fn sample(
+    out: &mut Vec<u8>,
+    series: &mut Series,
+    name: &str,
+    kind: Kind,
+    sample: &SampleRef<'_>,
+    more: &[u8],
+) {
+    match sample.value() {
+        Value::Number(value) => {
+            append(out, &[name, if kind == Kind::Counter { "_total" } else { "" }]);
+            labels(out, sample, more);
+            value_of_line(out, value);
+        }
+        Value::Distribution { points, sum, count } => {
+            match kind {
+                Kind::Histogram => {
+                    series.prepare(&[name, "_bucket"], sample, more, "le");
+                    buckets(out, series, points, count);
+                }
+                _ => {
+                    series.prepare(&[name], sample, more, "quantile");
+                    quantiles(out, series, points);
+                }
+            }
+            // Both are counters in all but name. A histogram has either both or none.
+            let sum = (sum >= 0.0).then_some(sum);
+            if let Some(sum) = sum {
+                append(out, &[name, "_sum"]);
+                out.extend_from_slice(&series.labels);
+                value_of_line(out, sum);
+            }
+            if sum.is_some() || kind != Kind::Histogram {
+                append(out, &[name, "_count"]);
+                out.extend_from_slice(&series.labels);
+                whole_of_line(out, count);
+            }
+        }
+    }
 }
 
 /// The name of the series of a family called `name`, unless names clash (see the head of this file).
@@ -88,17 +126,9 @@ fn type_word(kind: Kind) -> &'static str {
     }
 }
 
-fn buckets(
-    out: &mut Vec<u8>,
-    series: &mut Series,
-    name: &str,
-    sample: &SampleRef<'_>,
-    points: &[(f64, f64)],
-    count: u64,
-) {
-    series.prepare(&[name, "_bucket"], sample, "le");
+fn buckets(out: &mut Vec<u8>, series: &Series, points: Points<'_>, count: u64) {
     let (mut last_bound, mut last_value) = (f64::NEG_INFINITY, 0.0);
-    for &(bound, value) in points {
+    for (bound, value) in points.iter() {
         // No comparison holds for NaN.
         let rises = bound > last_bound && bound >= 0.0 && bound.is_finite() && value >= last_value;
         if rises && value.fract() == 0.0 && value as u64 <= count {
@@ -114,17 +144,10 @@ fn buckets(
     whole_of_line(out, count);
 }
 
-fn quantiles(
-    out: &mut Vec<u8>,
-    series: &mut Series,
-    name: &str,
-    sample: &SampleRef<'_>,
-    points: &[(f64, f64)],
-) {
-    series.prepare(&[name], sample, "quantile");
-    let percents = points.iter().any(|(quantile, _)| *quantile > 1.0);
+fn quantiles(out: &mut Vec<u8>, series: &Series, points: Points<'_>) {
+    let percents = points.iter().any(|(quantile, _)| quantile > 1.0);
     let mut last = f64::NEG_INFINITY;
-    for &(quantile, value) in points {
+    for (quantile, value) in points.iter() {
         let quantile = if percents { hundredth(quantile) } else { quantile };
         let negative = value < 0.0;
         if quantile > last && (0.0..=1.0).contains(&quantile) && !negative {
@@ -147,34 +170,43 @@ fn whole_of_line(out: &mut Vec<u8>, value: u64) {
     append(out, &[" ", itoa::Buffer::new().format(value), "\n"]);
 }
 
-/// A family and what it is called here.
-struct Named<'p, 'a> {
-    family: PageFamily<'p, 'a>,
-    name: Cow<'a, str>,
-    kind: Kind,
+/// A family that needs a name.
+pub(crate) struct Candidate<'a> {
+    /// Its name in other formats.
+    pub name: &'a str,
+    /// Its kind in other formats.
+    pub kind: Kind,
+    /// Whether all values are ones that a counter may have. Asked of counters only.
+    pub counts: bool,
 }
 
-/// Gives each family a name whose claims clash with those of no other. They stay in the order of the page.
-fn name_families<'p, 'a>(page: &'p Page<'a>) -> Vec<Named<'p, 'a>> {
-    let keeps_its_series =
-        |family: &PageFamily<'_, '_>| series_name(family.name(), family.kind()) == family.name();
-    let mut families: Vec<_> = page.families().enumerate().collect();
-    families.sort_by_key(|(_, family)| !keeps_its_series(family));
+/// Whether all of the samples that are visited have values that a counter may have.
+pub(crate) fn all_count<'a>(visit_each: impl FnOnce(&mut dyn FnMut(SampleRef<'a>))) -> bool {
+    let mut all = true;
+    visit_each(&mut |sample| all &= matches!(sample.value(), Value::Number(value) if value >= 0.0));
+    all
+}
+
+/// Gives each family a name whose claims clash with those of no other, and a kind. They stay in their order.
+pub(crate) fn name_families<'a>(families: &[Candidate<'a>]) -> Vec<(Cow<'a, str>, Kind)> {
+    let keeps_its_series = |family: &Candidate<'_>| series_name(family.name, family.kind) == family.name;
+    let mut order: Vec<_> = families.iter().enumerate().collect();
+    order.sort_by_key(|(_, family)| !keeps_its_series(family));
     let mut taken = HashSet::new();
     let mut named: Vec<_> =
-        families.into_iter().map(|(at, family)| (at, name_family(family, &mut taken))).collect();
+        order.into_iter().map(|(at, family)| (at, name_family(family, &mut taken))).collect();
     named.sort_unstable_by_key(|(at, _)| *at);
     named.into_iter().map(|(_, named)| named).collect()
 }
 
 /// Gives a family the first of its possible names that is free, and takes that.
-fn name_family<'p, 'a>(family: PageFamily<'p, 'a>, taken: &mut HashSet<Cow<'a, str>>) -> Named<'p, 'a> {
-    let (name, kind) = (family.name(), family.kind());
+fn name_family<'a>(family: &Candidate<'a>, taken: &mut HashSet<Cow<'a, str>>) -> (Cow<'a, str>, Kind) {
+    let Candidate { name, kind, counts } = *family;
     let stem = match kind {
         Kind::Counter => name.strip_suffix("_total").unwrap_or(name),
         _ => name,
     };
-    let may_count = kind == Kind::Counter && !stem.is_empty() && counts(&family);
+    let may_count = kind == Kind::Counter && !stem.is_empty() && counts;
     // A counter that may not be called one is still found under the name that its series would have.
     let of_stem = |stem: Cow<'a, str>| match kind {
         Kind::Counter if !may_count => (Cow::Owned(format!("{stem}_total")), Kind::Untyped),
@@ -191,14 +223,7 @@ fn name_family<'p, 'a>(family: PageFamily<'p, 'a>, taken: &mut HashSet<Cow<'a, s
         .find(|(name, kind)| !claims(name, *kind).any(|claim| taken.contains(&claim)))
         .expect("endless, and only so many are taken");
     taken.extend(claims(&name, kind));
-    Named { family, name, kind }
-}
-
-/// Whether all values are ones that a counter may have.
-fn counts(family: &PageFamily<'_, '_>) -> bool {
-    let mut all = true;
-    family.for_each(|sample| all &= matches!(sample.value(), Value::Number(value) if value >= 0.0));
-    all
+    (name, kind)
 }
 
 /// All names that a family of that name and kind has for itself.

@@ -14,12 +14,34 @@ use crate::wire;
 pub fn write(out: &mut Vec<u8>, page: &Page<'_>) {
     for family in page.families() {
         wire::delimited(out, |out| {
-            wire::string(out, 1, family.name());
-            wire::string(out, 2, family.help());
-            wire::uint(out, 3, type_number(family.kind()));
-            family.for_each(|sample| wire::message(out, 4, |out| metric(out, family.kind(), &sample)));
+            head(out, family.name(), family.kind(), family.help());
+            family.for_each(|it| sample(out, family.kind(), &it, &[]));
         });
     }
+}
+
+/// Appends the fields of a message `MetricFamily` that come before its samples.
+pub(crate) fn head(out: &mut Vec<u8>, name: &str, kind: Kind, help: &str) {
+    wire::string(out, 1, name);
+    wire::string(out, 2, help);
+    wire::uint(out, 3, type_number(kind));
+}
+
+/// Appends a sample as a field of its family. `more` are labels that come before its own, as [`label`] writes
+/// them.
+pub(crate) fn sample(out: &mut Vec<u8>, kind: Kind, sample: &SampleRef<'_>, more: &[u8]) {
+    wire::message(out, 4, |out| {
+        out.extend_from_slice(more);
+        metric(out, kind, sample);
+    });
+}
+
+/// Appends a label as a field of its sample.
+pub(crate) fn label(out: &mut Vec<u8>, name: &str, value: &str) {
+    wire::message(out, 1, |out| {
+        wire::string(out, 1, name);
+        wire::string(out, 2, value);
+    });
 }
 
 /// The number of a kind in the enum `MetricType`.
@@ -36,10 +58,7 @@ fn type_number(kind: Kind) -> u64 {
 /// The content of a message `Metric`.
 fn metric(out: &mut Vec<u8>, kind: Kind, sample: &SampleRef<'_>) {
     for (name, value) in sample.labels() {
-        wire::message(out, 1, |out| {
-            wire::string(out, 1, name);
-            wire::string(out, 2, value);
-        });
+        label(out, name, value);
     }
     let field = match kind {
         Kind::Gauge => 2,
@@ -53,15 +72,15 @@ fn metric(out: &mut Vec<u8>, kind: Kind, sample: &SampleRef<'_>) {
         Value::Distribution { points, sum, count } => {
             wire::uint(out, 1, count);
             wire::double(out, 2, sum);
-            for (bound, value) in points {
+            for (bound, value) in points.iter() {
                 wire::message(out, 3, |out| match kind {
                     Kind::Histogram => {
-                        wire::uint(out, 1, *value as u64);
-                        wire::double(out, 2, *bound);
+                        wire::uint(out, 1, value as u64);
+                        wire::double(out, 2, bound);
                     }
                     _ => {
-                        wire::double(out, 1, *bound);
-                        wire::double(out, 2, *value);
+                        wire::double(out, 1, bound);
+                        wire::double(out, 2, value);
                     }
                 });
             }

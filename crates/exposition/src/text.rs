@@ -14,39 +14,57 @@ pub fn write(out: &mut Vec<u8>, page: &Page<'_>) {
     let mut series = Series::default();
     for family in page.families() {
         let (name, kind) = (family.name(), family.kind());
-        append(out, &["# HELP ", name, " "]);
-        escape(out, family.help(), false);
-        append(out, &["\n# TYPE ", name, " ", kind.as_str(), "\n"]);
-        family.for_each(|sample| match sample.value() {
-            Value::Number(value) => {
-                append(out, &[name]);
-                labels(out, &sample);
+        head(out, name, kind, family.help());
+        family.for_each(|it| sample(out, &mut series, name, kind, &it, &[]));
+    }
+}
+
+/// Appends what is said of a family before its samples.
+pub(crate) fn head(out: &mut Vec<u8>, name: &str, kind: Kind, help: &str) {
+    append(out, &["# HELP ", name, " "]);
+    escape(out, help, false);
+    append(out, &["\n# TYPE ", name, " ", kind.as_str(), "\n"]);
+}
+
+/// Appends the lines of a sample. `more` are labels that come before its own, as [`label`] writes them.
+#[inline]
+pub(crate) fn sample(
+    out: &mut Vec<u8>,
+    series: &mut Series,
+    name: &str,
+    kind: Kind,
+    sample: &SampleRef<'_>,
+    more: &[u8],
+) {
+    match sample.value() {
+        Value::Number(value) => {
+            append(out, &[name]);
+            labels(out, sample, more);
+            value_of_line(out, value);
+        }
+        Value::Distribution { points, sum, count } => {
+            let (suffix, bound_label) = match kind {
+                Kind::Histogram => ("_bucket", "le"),
+                _ => ("", "quantile"),
+            };
+            series.prepare(&[name, suffix], sample, more, bound_label);
+            for (bound, value) in points.iter() {
+                out.extend_from_slice(&series.up_to_bound);
+                number::write(out, bound);
+                append(out, &["\"}"]);
                 value_of_line(out, value);
             }
-            Value::Distribution { points, sum, count } => {
-                let (suffix, bound_label) = match kind {
-                    Kind::Histogram => ("_bucket", "le"),
-                    _ => ("", "quantile"),
-                };
-                series.prepare(&[name, suffix], &sample, bound_label);
-                for (bound, value) in points {
-                    out.extend_from_slice(&series.up_to_bound);
-                    number::write(out, *bound);
-                    append(out, &["\"}"]);
-                    value_of_line(out, *value);
-                }
-                if kind == Kind::Histogram {
-                    out.extend_from_slice(&series.up_to_bound);
-                    append(out, &["+Inf\"}"]);
-                    value_of_line(out, count as f64);
-                }
-                for (suffix, value) in [("_sum", sum), ("_count", count as f64)] {
-                    append(out, &[name, suffix]);
-                    out.extend_from_slice(&series.labels);
-                    value_of_line(out, value);
-                }
+            if kind == Kind::Histogram {
+                out.extend_from_slice(&series.up_to_bound);
+                append(out, &["+Inf\"}"]);
+                value_of_line(out, count as f64);
             }
-        });
+            for (suffix, value) in [("_sum", sum), ("_count", count as f64)] {
+                append(out, &[name, suffix]);
+                out.extend_from_slice(&series.labels);
+                value_of_line(out, value);
+            }
+        }
     }
 }
 
@@ -61,9 +79,9 @@ pub(crate) struct Series {
 
 impl Series {
     /// Gets ready for `sample`, whose points bear their bound in the label `bound_label`.
-    pub fn prepare(&mut self, name: &[&str], sample: &SampleRef<'_>, bound_label: &str) {
+    pub fn prepare(&mut self, name: &[&str], sample: &SampleRef<'_>, more: &[u8], bound_label: &str) {
         self.labels.clear();
-        labels(&mut self.labels, sample);
+        labels(&mut self.labels, sample, more);
         self.up_to_bound.clear();
         append(&mut self.up_to_bound, name);
         match self.labels.split_last() {
@@ -85,17 +103,36 @@ pub(crate) fn append(out: &mut Vec<u8>, pieces: &[&str]) {
 }
 
 /// Appends `{a="b",c="d"}`, or nothing where there are no labels.
-pub(crate) fn labels(out: &mut Vec<u8>, sample: &SampleRef<'_>) {
+pub(crate) fn labels(out: &mut Vec<u8>, sample: &SampleRef<'_>, more: &[u8]) {
     let mut separator = "{";
+    if !more.is_empty() {
+        out.push(b'{');
+        out.extend_from_slice(more);
+        separator = ",";
+    }
     for (name, value) in sample.labels() {
-        append(out, &[separator, name, "=\""]);
-        escape(out, value, true);
-        out.push(b'"');
+        append(out, &[separator]);
+        quoted(out, name, value);
         separator = ",";
     }
     if separator == "," {
         out.push(b'}');
     }
+}
+
+/// Appends a label to others, which may be none.
+pub(crate) fn label(out: &mut Vec<u8>, name: &str, value: &str) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    quoted(out, name, value);
+}
+
+/// Appends `a="b"`.
+fn quoted(out: &mut Vec<u8>, name: &str, value: &str) {
+    append(out, &[name, "=\""]);
+    escape(out, value, true);
+    out.push(b'"');
 }
 
 /// Appends the value and ends the line.

@@ -21,7 +21,11 @@ pub mod walk;
 
 pub use shards::Masters;
 
-use super::{Context, When};
+use super::{Collector, Context, When};
+
+/// The collectors that look at keys: for as long as there are keys to look at.
+pub static ALL: &[&Collector] =
+    &[&check::COLLECTOR, &count::COLLECTOR, &streams::COLLECTOR, &groups::COLLECTOR];
 
 /// Whether to look at keys, if there is `any` work: not on a Sentinel, and not on a master that
 /// `--skip-checkkeys-for-role-master` spares.

@@ -5,6 +5,7 @@
 
 use super::words::{By, Words};
 use super::{Problem, Warning};
+use crate::config::problem::shown;
 use crate::config::serve::{BasicAuth, PasswordCheck, ServerTls, TlsVersion};
 use crate::config::telemetry::Level;
 use crate::config::{Config, Secret, validate};
@@ -41,6 +42,8 @@ pub struct Draft {
     pub go_runtime: bool,
     /// `--debug`.
     pub debug: bool,
+    /// `--config.file`.
+    pub document: Option<PathBuf>,
 }
 
 /// What stands for "no limit", which nothing here may have.
@@ -66,6 +69,7 @@ impl Default for Draft {
             search_pattern: String::new(),
             go_runtime: false,
             debug: false,
+            document: None,
         }
     }
 }
@@ -100,13 +104,10 @@ impl Draft {
         self.listen(&mut problem, &mut warn, words);
 
         if self.search_indexes {
-            match regex::Regex::new(&self.search_pattern) {
+            match validate::regex(&self.search_pattern) {
                 Ok(pattern) => self.config.collect.search_indexes = Some(pattern),
-                Err(error) => {
-                    let error = error.to_string();
-                    let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                    let pattern = super::shown(&self.search_pattern);
-                    problem("check-search-indexes", format!("{pattern} is no regular expression: {reason}"));
+                Err(reason) => {
+                    problem("check-search-indexes", format!("{} {reason}", shown(&self.search_pattern)));
                 }
             }
         }

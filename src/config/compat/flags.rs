@@ -156,6 +156,19 @@ const fn switch(
 /// The table.
 pub static GROUPS: &[Group] = &[
     Group {
+        title: "Services",
+        flags: &[flag(
+            "config.file",
+            "REDVIGIL_CONFIG_FILE",
+            "",
+            "FILE",
+            Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
+            "A YAML file that names services, whose members are found and followed, with credentials for them. \
+             What it says goes before what flags say. `redvigil check FILE` looks at it without starting, \
+             docs/config.md has every key. Read again at POST /-/reload.",
+        )],
+    },
+    Group {
         title: "Redis or Valkey",
         flags: &[
             flag(
@@ -675,6 +688,20 @@ pub static GROUPS: &[Group] = &[
                     d.config.serve.max_connections = usize::try_from(v).unwrap_or(usize::MAX);
                 }),
                 "How many connections are open at once, idle ones included.",
+            ),
+            flag(
+                "web.external-address",
+                "REDVIGIL_WEB_EXTERNAL_ADDRESS",
+                "",
+                "HOST:PORT",
+                Set::Parsed(|d, v| {
+                    d.config.serve.external_address = match v {
+                        "" => None,
+                        v => Some(validate::external_address(v)?),
+                    };
+                    Ok(())
+                }),
+                "Where Prometheus reaches us, for /sd/targets. Empty: the host that the request names.",
             ),
             flag(
                 "web.config.file",

@@ -13,13 +13,21 @@
 
 pub mod draft;
 pub mod flags;
+pub mod migrate;
+pub mod prometheus;
 pub mod words;
 
 use super::Config;
+use super::document::File;
+pub use super::problem::{Problem, Warning};
+use super::problem::{UNSEEN, shown};
 use draft::Draft;
+use migrate::Migrated;
+use std::cell::RefCell;
 use std::ffi::OsString;
-use std::fmt;
-use words::Words;
+use std::path::PathBuf;
+use std::sync::Arc;
+use words::{By, Words};
 
 /// What the words of the operator come to.
 #[derive(Debug)]
@@ -32,8 +40,24 @@ pub enum Outcome {
     Version,
     /// Completions for this shell are to be printed.
     Completions(Shell),
+    /// A document was looked at.
+    Checked(PathBuf, Result<Checked, Vec<Problem>>),
+    /// A document for what was said is to be printed.
+    Migrated(Migrated),
     /// Nothing can run; this is all that is wrong.
     Problems(Vec<Problem>),
+}
+
+/// The first words that are no flags.
+pub const COMMANDS: [&str; 5] = ["help", "version", "completions", "check", "migrate"];
+
+/// What is said of a document that is fine.
+#[derive(Debug)]
+pub struct Checked {
+    /// How many services it names.
+    pub services: usize,
+    /// What works otherwise than one may think.
+    pub warnings: Vec<Warning>,
 }
 
 /// A shell that we write completions for.
@@ -47,36 +71,6 @@ pub enum Shell {
     Fish,
 }
 
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What the operator wrote: a flag, a variable, an argument.
-    pub place: String,
-    /// What is wrong with it, and what was expected. One line.
-    pub message: String,
-}
-
-/// One thing that works, but not as the operator may think.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What the operator wrote: a flag or a variable.
-    pub place: String,
-    /// What happens. One line.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
 /// Reads a command line (without the name of the program) and the variables that flags have.
 /// Reads the password file, the Lua scripts and whether the other files are there.
 pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
@@ -85,29 +79,163 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
         Some("help") => return Outcome::Help,
         Some("version") => return Outcome::Version,
         Some("completions") => return completions(&args[1..]),
+        Some("check") => return check(args, env),
+        Some("migrate") => return migrate(args, env),
         _ => {}
     }
-    let mut problems = vec![];
-    let words = Words::read(args, env, &mut problems);
-    if words.is_on("help") {
-        return Outcome::Help;
+    configure(args, env)
+}
+
+/// What flags, variables and the document come to.
+fn configure(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    let mut read = match Read::new(args, &env) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    if let Some(path) = read.document.take() {
+        match with_document(path, read.config.clone(), &read.words, env, &mut read.warnings) {
+            Ok(whole) => read.config = whole,
+            Err(more) => read.problems.extend(more),
+        }
     }
-    if words.is_on("version") {
-        return Outcome::Version;
+    if read.problems.is_empty() {
+        Outcome::Run(Box::new(read.config), read.warnings)
+    } else {
+        Outcome::Problems(read.problems)
     }
-    let mut draft = Draft::default();
-    for flag in flags::all() {
-        let said = words.said(flag.name);
-        for text in &said.texts {
-            if let Err(reason) = flag.set.apply(&mut draft, text, said.radix()) {
-                let value = if flag.is_private { UNSEEN.into() } else { shown(text) };
-                problems.push(Problem { place: said.place.clone(), message: format!("{value} {reason}") });
+}
+
+/// What flags and variables say.
+struct Read {
+    words: Words,
+    config: Config,
+    document: Option<PathBuf>,
+    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
+
+impl Read {
+    /// Reads them, unless they ask for something else.
+    fn new(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, Outcome> {
+        let mut problems = vec![];
+        let words = Words::read(args, env, &mut problems);
+        if words.is_on("help") {
+            return Err(Outcome::Help);
+        }
+        if words.is_on("version") {
+            return Err(Outcome::Version);
+        }
+        let mut draft = Draft::default();
+        for flag in flags::all() {
+            let said = words.said(flag.name);
+            for text in &said.texts {
+                if let Err(reason) = flag.set.apply(&mut draft, text, said.radix()) {
+                    let value = if flag.is_private { UNSEEN.into() } else { shown(text) };
+                    problems
+                        .push(Problem { place: said.place.clone(), message: format!("{value} {reason}") });
+                }
+            }
+        }
+        let mut warnings = vec![];
+        let document = draft.document.take();
+        let config = draft.finish(&words, &mut problems, &mut warnings);
+        Ok(Self { words, config, document, problems, warnings })
+    }
+}
+
+/// `migrate [--prometheus FILE] [flags]`: what these flags and variables say, as a document.
+fn migrate(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    // Empty words say nothing, and the others keep their number.
+    args[0].clear();
+    let mut prometheus = None;
+    for index in 1..args.len() {
+        let Some(word) = args[index].to_str().map(|word| word.trim_start_matches('-').to_owned()) else {
+            continue;
+        };
+        if let Some(path) = word.strip_prefix("prometheus=") {
+            prometheus = Some(PathBuf::from(path));
+            args[index].clear();
+        } else if word == "prometheus" {
+            args[index].clear();
+            prometheus = args.get_mut(index + 1).map(|path| PathBuf::from(std::mem::take(path)));
+            if prometheus.is_none() {
+                let message = "needs a value; expected --prometheus=FILE".into();
+                return Outcome::Problems(vec![Problem { place: "--prometheus".into(), message }]);
             }
         }
     }
-    let mut warnings = vec![];
-    let config = draft.finish(&words, &mut problems, &mut warnings);
-    if problems.is_empty() { Outcome::Run(Box::new(config), warnings) } else { Outcome::Problems(problems) }
+    let mut read = match Read::new(args, env) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    if read.document.is_some() {
+        let message = "cannot be combined with migrate; expected flags of redis_exporter".into();
+        read.problems.push(Problem { place: read.words.said("config.file").place.clone(), message });
+    }
+    let document = migrate::document(&read.words, &read.config, prometheus.as_deref());
+    read.problems.extend(document.as_ref().err().cloned().unwrap_or_default());
+    match document {
+        Ok(document) if read.problems.is_empty() => Outcome::Migrated(document),
+        _ => Outcome::Problems(read.problems),
+    }
+}
+
+/// Flags that say who we are to servers; with services, profiles do.
+const LOGIN: [&str; 4] = ["redis.user", "redis.password", "redis.password-file", "scrape.credentials-for"];
+
+/// What the document says, over what the flags say.
+fn with_document(
+    path: PathBuf,
+    flags: Config,
+    words: &Words,
+    env: impl Fn(&str) -> Option<OsString>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Config, Vec<Problem>> {
+    let target = words.said("redis.addr");
+    let names_target = target.by != By::Default && target.texts.iter().any(|text| !text.is_empty());
+    let target_said = names_target.then(|| target.place.clone());
+    // A variable that a profile names has its effect.
+    let asked = RefCell::new(vec![]);
+    let config = File { path, flags: Arc::new(flags), target_said }.load(|name| {
+        asked.borrow_mut().push(name.to_owned());
+        env(name)
+    })?;
+    if !config.discover.services.is_empty() {
+        let said = LOGIN.map(|name| words.said(name));
+        let said: Vec<_> =
+            said.into_iter().filter(|said| said.texts.iter().any(|text| !text.is_empty())).collect();
+        warnings.retain(|warning| said.iter().all(|said| said.place != warning.place));
+        warnings.extend(said.into_iter().map(|said| {
+            Warning {
+                place: said.place.clone(),
+                message:
+                    "without effect: with services, the profiles of credentials say who gets which password"
+                        .into(),
+            }
+        }));
+    }
+    Ok(config)
+}
+
+/// `check FILE [flags]`: the file as it would be read by a program with these flags and variables.
+fn check(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
+    // Empty words say nothing, and the others keep their number.
+    args[0].clear();
+    let is_path = |word: &&mut OsString| !word.is_empty() && !word.as_encoded_bytes().starts_with(b"-");
+    let Some(file) = args.get_mut(1).filter(is_path).map(std::mem::take) else {
+        let message = "expected the path of a configuration file, then flags where there are some".into();
+        return Outcome::Problems(vec![Problem { place: "check".into(), message }]);
+    };
+    let path = PathBuf::from(&file);
+    // The last one counts.
+    args.extend(["--config.file".into(), file]);
+    match configure(args, env) {
+        Outcome::Run(config, warnings) => {
+            Outcome::Checked(path, Ok(Checked { services: config.discover.services.len(), warnings }))
+        }
+        Outcome::Problems(problems) => Outcome::Checked(path, Err(problems)),
+        other => other,
+    }
 }
 
 fn completions(rest: &[OsString]) -> Outcome {
@@ -127,23 +255,6 @@ fn completions(rest: &[OsString]) -> Outcome {
         },
         Outcome::Completions,
     )
-}
-
-/// What stands for a value that must not be shown.
-const UNSEEN: &str = "the value";
-
-/// A value as a problem shows it: in quotes, on one line, not too long. What has an `@` may be an address
-/// with a password that went to the wrong flag.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
-    if text.contains('@') {
-        return UNSEEN.into();
-    }
-    if text.chars().count() <= LONGEST {
-        return format!("{text:?}");
-    }
-    let start: String = text.chars().take(LONGEST).collect();
-    format!("{start:?}…")
 }
 
 #[cfg(test)]

@@ -104,6 +104,7 @@ fn every_flag_reaches_its_field() {
     };
     let (pem, lua) = (file("a.pem", ""), file("a.lua", "return {}"));
     let passwords = file("passwords.json", r#"{"valkey://h": "pw"}"#);
+    let document = file("redvigil.yaml", "{}");
     // What a field looks like by Debug once the flag is set.
     let rows = [
         (
@@ -115,6 +116,7 @@ fn every_flag_reaches_its_field() {
         ("redis.password-file", &passwords, r#"passwords: {"redis://h:6379": ***}"#),
         ("connection-timeout", "1m30s", "timeout: 90s"),
         ("set-client-name", "false", "set_client_name: false"),
+        ("config.file", &document, &format!("file: Some(File {{ path: {document:?}")),
         ("ping-on-connect", "true", "ping: true"),
         ("config-command", "CFG", r#"config_command: Some("CFG")"#),
         ("is-cluster", "true", "cluster: true"),
@@ -163,6 +165,7 @@ fn every_flag_reaches_its_field() {
         ("web.prefer-openmetrics", "true", "prefer_openmetrics: true"),
         ("web.max-requests", "7", "max_requests: 7"),
         ("web.max-connections", "7", "max_connections: 7"),
+        ("web.external-address", "Me:1", r#"external_address: Some("me:1")"#),
         ("web.config.file", &pem, &format!("web_config: Some({pem:?})")),
         ("tls-server-cert-file", &pem, &format!("cert_file: {pem:?}, key_file: {lua:?}")),
         ("tls-server-key-file", &lua, &format!("cert_file: {pem:?}, key_file: {lua:?}")),
@@ -208,6 +211,52 @@ fn every_flag_reaches_its_field() {
             rows.iter().map(|row| row.0).chain(elsewhere).chain(without_field).any(|n| n == flag.name);
         assert!(is_tested, "{}", flag.name);
     }
+}
+
+#[test]
+fn services_of_a_document_take_the_place_of_the_target_of_the_flags() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let services = file("services.yaml", "services: [{name: a, instances: [h]}]");
+    let none = file("none.yaml", "health: {failures_to_down: 5}");
+    let check = |document: &str, args: &[&str], env: Vars, expected: (&str, usize)| {
+        let mut args = args.to_vec();
+        args.extend(["--config.file", document]);
+        let Outcome::Run(config, warnings) = outcome(&args, env) else { panic!("{args:?} {env:?}") };
+        let target = config.scrape.target.as_ref().map(Address::key).unwrap_or_default();
+        assert_eq!((target.as_str(), warnings.len()), expected, "{args:?} {env:?} {warnings:?}");
+        let has_services = !config.discover.services.is_empty();
+        assert!(!has_services || config.connect.password.is_empty());
+        assert_eq!(config.connect.flag_target.is_none(), has_services || expected.0.is_empty());
+    };
+    check(&services, &[], &[], ("", 0));
+    check(&services, &["--redis.addr="], &[], ("", 0));
+    check(&services, &[], &[("REDIS_ADDR", "")], ("", 0));
+    check(&services, &["--redis.password=pw", "--redis.user=me"], &[], ("", 2));
+    check(&services, &["--redis.addr="], &[("REDIS_PASSWORD", "pw")], ("", 1));
+    check(&none, &[], &[], ("redis://localhost:6379", 0));
+    check(&none, &["--redis.addr=h"], &[("REDIS_PASSWORD", "pw")], ("redis://h:6379", 0));
+    for (args, env, place) in [
+        (["--redis.addr=h", "--config.file"], &[] as Vars, "--redis.addr"),
+        (["--debug", "--config.file"], &[("REDIS_ADDR", "h")], "REDIS_ADDR"),
+    ] {
+        let problems = problems(&[args[0], args[1], &services], env);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("{place}: cannot be combined with services")),
+            "{problems:?}"
+        );
+    }
+    let broken = file("broken.yaml", "healt: {}\nscrape: {per_host: 0}");
+    let problems = problems(&["--log-level=loud", "--config.file", &broken], &[]);
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert_eq!(problems[1], format!("{broken}:1: healt: there is no such key; did you mean health?"));
+    let by_variable = config(&[], &[("REDVIGIL_CONFIG_FILE", &services)]);
+    assert_eq!(by_variable.discover.services.len(), 1);
 }
 
 #[test]
@@ -276,9 +325,9 @@ fn what_is_wrong_is_told_by_name_value_and_expectation() {
         &["--namespace: needs a value, but the flag --debug follows; expected --namespace=NAME"],
     );
     check(
-        &["check"],
+        &["scrape"],
         &[],
-        &[r#"argument 1: "check" is no command; there are help, version and completions"#],
+        &[r#"argument 1: "scrape" is no command; there are help, version, completions, check, migrate"#],
     );
     let no_flag = "is no flag, and nothing else is expected; a value stands behind = or right after its flag";
     check(&["redis://h"], &[], &[&format!("argument 1: {no_flag}")]);

@@ -111,7 +111,7 @@ fn from_command_line(args: Vec<OsString>, problems: &mut Vec<Problem>) -> HashMa
             // A word that is no plain one may be an address with a password in it.
             let is_plain = word.bytes().all(|b| b.is_ascii_lowercase());
             let message = if index == 0 && is_plain {
-                format!("{word:?} is no command; there are help, version and completions")
+                format!("{word:?} is no command; there are {}", super::COMMANDS.join(", "))
             } else {
                 "is no flag, and nothing else is expected; a value stands behind = or right after its flag"
                     .into()

@@ -379,18 +379,20 @@ impl MajorityWatch {
 
     /// Waits until a majority names a master other than `old`, and returns its port and when that was first so.
     pub fn wait_for_other_than(&self, old: u16, limit: Duration) -> (u16, Instant) {
+        self.wait_for(|port| port != old, limit)
+    }
+
+    /// Waits until a majority names such a master, and returns its port and when that was first so.
+    pub fn wait_for(&self, is_it: impl Fn(u16) -> bool, limit: Duration) -> (u16, Instant) {
         let end = Instant::now() + limit;
         let mut state = lock(&self.log.state);
         loop {
-            if let Some(found) = state.opinions.iter().find(|(port, _)| *port != old) {
+            if let Some(found) = state.opinions.iter().find(|(port, _)| is_it(*port)) {
                 return *found;
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "waited {} s in vain for a master other than {old}",
-                limit.as_secs_f32()
-            );
+            let opinions: Vec<u16> = state.opinions.iter().map(|(port, _)| *port).collect();
+            assert!(!left.is_zero(), "waited {} s in vain; the majority: {opinions:?}", limit.as_secs_f32());
             (state, _) = self.log.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
     }

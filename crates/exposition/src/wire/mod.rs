@@ -54,7 +54,7 @@ fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
 }
 
 /// Seven bits a byte, the lowest first; the top bit says that more follow.
-fn varint(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;

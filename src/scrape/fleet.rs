@@ -1,0 +1,372 @@
+//! Every member of every service, collected each interval.
+//!
+//! The members of one shard, or of a short list, form a [`Group`] and are collected in one round, so that
+//! both ends of a replication are read at the same time. Rounds are spread over the interval by the name of
+//! the group: each is due at the same moment of every interval, also after a restart. When a service gets
+//! another master or new members, a round of theirs is made at once.
+//!
+//! What a newcomer would get wrong: a round that is still under way when the next one is due is not joined by
+//! a second one. The tick is skipped, counted, and the next comes an interval later.
+
+use super::once::{Crowded, Membership, Scraper, Wanted};
+use super::service::{Limits, MemberReading};
+use super::store::{Slot, Store};
+use super::target::Job;
+use crate::collect::Facts;
+use crate::collect::run::Scope;
+use crate::config::Config;
+use crate::discover::merge::Identities;
+use crate::discover::{Service, Topology};
+use crate::resilience::breaker::Asker;
+use crate::telemetry::Metrics;
+use crate::telemetry::events::Events;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::error;
+
+/// Lists of at most so many members are collected in one round: the master and replicas of a small service.
+const SHORT_LIST: usize = 16;
+
+/// When so many groups appear at once, their first rounds are spread over the interval like all others.
+const CROWD: usize = 64;
+
+/// Everything that the fleet stands on.
+pub struct Fleet {
+    /// The configuration that runs.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The services and their members.
+    pub topology: watch::Receiver<Arc<Topology>>,
+    /// Makes the collections.
+    pub scraper: Scraper,
+    /// Where outcomes go.
+    pub store: Arc<Store>,
+    /// Which server answers at which address.
+    pub identities: Arc<Identities>,
+    /// The event log.
+    pub events: Arc<Events>,
+    /// Our own counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The name of a group: the service, and the shard or the only member; nothing for a short list.
+type Key = (Arc<str>, Option<Arc<str>>);
+
+/// Members that are collected in one round.
+struct Group {
+    slots: Vec<Arc<Slot>>,
+    next: Instant,
+    round: u64,
+    is_running: bool,
+    /// Something happened while a round was under way: another follows at once.
+    again: bool,
+}
+
+/// What is seen of a service to tell whether something happened to it.
+type Sight = (Option<Arc<str>>, bool, Arc<Service>);
+
+impl Fleet {
+    /// Runs until it is dropped.
+    pub async fn run(mut self) {
+        let mut groups: HashMap<Key, Group> = HashMap::new();
+        let mut seen: HashMap<Arc<str>, Sight> = HashMap::new();
+        let mut due = BinaryHeap::new();
+        let mut rounds = JoinSet::new();
+        self.reconcile(&mut groups, &mut seen, &mut due);
+        loop {
+            let next = due.peek().map(|Reverse((at, _))| *at);
+            tokio::select! {
+                changed = self.topology.changed() => match changed {
+                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due),
+                    // Whoever published is gone: we are stopping.
+                    Err(_) => std::future::pending().await,
+                },
+                changed = self.config.changed() => match changed {
+                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due),
+                    Err(_) => std::future::pending().await,
+                },
+                Some(ended) = rounds.join_next() => {
+                    let key: Key = match ended {
+                        Ok(key) => key,
+                        Err(fault) => {
+                            self.metrics.panics.increment();
+                            error!(error = %fault, "a round panicked: please report this");
+                            // Whose it was is not known: rather one round too many than none for ever.
+                            groups.values_mut().for_each(|group| group.is_running = false);
+                            continue;
+                        }
+                    };
+                    if let Some(group) = groups.get_mut(&key) {
+                        group.is_running = false;
+                        if std::mem::take(&mut group.again) {
+                            due.push(Reverse((Instant::now(), key)));
+                        }
+                    }
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let Some(Reverse((at, key))) = due.pop() else { continue };
+                    self.tick(at, key, &mut groups, &mut due, &mut rounds);
+                }
+            }
+        }
+    }
+
+    /// A group's time has come.
+    fn tick(
+        &self,
+        at: Instant,
+        key: Key,
+        groups: &mut HashMap<Key, Group>,
+        due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
+        rounds: &mut JoinSet<Key>,
+    ) {
+        let Some(group) = groups.get_mut(&key) else { return };
+        let config = self.config.borrow().clone();
+        let now = Instant::now();
+        let is_scheduled = at == group.next;
+        if is_scheduled {
+            // Where we were held up for longer than an interval, what was missed is missed.
+            let behind = now.duration_since(at).as_nanos() / config.scrape.interval.as_nanos().max(1);
+            group.next = at + config.scrape.interval * (u32::try_from(behind).unwrap_or(u32::MAX - 1) + 1);
+            due.push(Reverse((group.next, key.clone())));
+        }
+        if group.is_running {
+            match is_scheduled {
+                true => group.slots.iter().for_each(|slot| slot.skip()),
+                false => group.again = true,
+            }
+            return;
+        }
+        group.is_running = true;
+        group.round += 1;
+        let round = Round {
+            key,
+            slots: group.slots.clone(),
+            number: group.round,
+            // A tick that finds no room until the next one is due is skipped.
+            patience: now + config.scrape.interval,
+            config,
+            topology: self.topology.clone(),
+            scraper: self.scraper.clone(),
+            store: self.store.clone(),
+            identities: self.identities.clone(),
+        };
+        rounds.spawn(round.run());
+    }
+
+    /// Brings slots, groups and the schedule in line with the topology. What changed gets a round at once.
+    fn reconcile(
+        &mut self,
+        groups: &mut HashMap<Key, Group>,
+        seen: &mut HashMap<Arc<str>, Sight>,
+        due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
+    ) {
+        let topology = self.topology.borrow_and_update().clone();
+        let config = self.config.borrow_and_update().clone();
+        let names: Vec<_> = topology.services.iter().map(|service| service.name.clone()).collect();
+        let members = topology.members().map(|(service, member)| (service.name.clone(), member.clone()));
+        self.store.replace(&names, members.collect());
+
+        let mut wanted: HashMap<Key, Vec<Arc<Slot>>> = HashMap::new();
+        for slot in self.store.slots().iter() {
+            let Some(service) = topology.service(&slot.service) else { continue };
+            let concerned =
+                service.failover.as_ref().is_some_and(|f| f.members.contains(&slot.member.instance));
+            slot.failover(concerned, &config.resilience, &self.events);
+            let part = match &slot.member.shard {
+                Some(shard) => Some(shard.clone()),
+                None if service.members.len() <= SHORT_LIST => None,
+                None => Some(slot.member.instance.clone()),
+            };
+            wanted.entry((service.name.clone(), part)).or_default().push(slot.clone());
+        }
+
+        groups.retain(|key, _| wanted.contains_key(key));
+        let new = wanted.keys().filter(|key| !groups.contains_key(*key)).count();
+        let changed = changed_services(&topology, seen);
+        // What changed is known at once; the round that follows adds what the members say.
+        for name in &changed {
+            if let Some(service) = topology.service(name) {
+                put_down(&self.store, &config, service, &[]);
+            }
+        }
+        let now = Instant::now();
+        for (key, slots) in wanted {
+            let is_new = !groups.contains_key(&key);
+            let next = first_due(&key, config.scrape.interval, now);
+            let group = groups.entry(key.clone()).or_insert_with(|| {
+                due.push(Reverse((next, key.clone())));
+                Group { slots: vec![], next, round: 0, is_running: false, again: false }
+            });
+            let joined =
+                !is_new && slots.iter().any(|slot| !group.slots.iter().any(|old| Arc::ptr_eq(old, slot)));
+            group.slots = slots;
+            if (is_new && new <= CROWD) || joined || changed.contains(&key.0) {
+                due.push(Reverse((now, key)));
+            }
+        }
+    }
+}
+
+/// The services that got another master, or whose failover began or ended, since this was asked last.
+fn changed_services(topology: &Topology, seen: &mut HashMap<Arc<str>, Sight>) -> HashSet<Arc<str>> {
+    seen.retain(|name, _| topology.service(name).is_some());
+    let mut changed = HashSet::new();
+    for service in &topology.services {
+        let masters = |service: &Service| match &service.view {
+            crate::discover::service::View::Cluster(view) => Some(view.masters.clone()),
+            _ => None,
+        };
+        let master = service.master.as_ref().map(|master| master.instance.clone());
+        let now = (master, service.failover.is_some(), service.clone());
+        if let Some(before) = seen.insert(service.name.clone(), now.clone())
+            && ((&before.0, before.1) != (&now.0, now.1) || masters(&before.2) != masters(&now.2))
+        {
+            changed.insert(service.name.clone());
+        }
+    }
+    changed
+}
+
+/// When a group's first scheduled round is due: at the moment of the interval that its name says.
+fn first_due(key: &Key, interval: Duration, now: Instant) -> Instant {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let interval = interval.as_nanos().max(1);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let wait = phase(u128::from(hasher.finish()), interval, clock);
+    now + Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
+}
+
+/// How long until the clock shows the moment of the interval that belongs to `hash`.
+fn phase(hash: u128, interval: u128, clock: u128) -> u128 {
+    (hash % interval + interval - clock % interval) % interval
+}
+
+/// One round of a group.
+struct Round {
+    key: Key,
+    slots: Vec<Arc<Slot>>,
+    number: u64,
+    patience: Instant,
+    config: Arc<Config>,
+    topology: watch::Receiver<Arc<Topology>>,
+    scraper: Scraper,
+    store: Arc<Store>,
+    identities: Arc<Identities>,
+}
+
+impl Round {
+    async fn run(self) -> Key {
+        let mut members = JoinSet::new();
+        let config = &self.config;
+        for slot in &self.slots {
+            let job = Job::of_member(config, &slot.service, &slot.member, Scope::WithoutKeys);
+            let Some(job) = job else { continue };
+            let time = config.scrape.timeout;
+            members.spawn(collect(self.scraper.clone(), slot.clone(), job, self.patience, time));
+        }
+        let mut read = vec![];
+        while let Some(ended) = members.join_next().await {
+            // A panic was counted where the collection ran.
+            let Ok((slot, asked)) = ended else { continue };
+            let facts = match asked {
+                Asked::Collected => slot.facts(),
+                Asked::KnownToBeDown => None,
+                Asked::NoRoom => continue,
+            };
+            if let Some((facts, _)) = &facts
+                && let Some(id) = &facts.run_id
+            {
+                self.identities.learn(&slot.member.address, &id.to_string());
+            }
+            read.push((slot, facts));
+        }
+        self.conclude(&read);
+        self.key
+    }
+
+    /// Puts what the members said in this round side by side.
+    fn conclude(&self, read: &[(Arc<Slot>, Known)]) {
+        let now = std::time::Instant::now();
+        let readings = read.iter().map(|(slot, facts)| MemberReading {
+            instance: &slot.member.instance,
+            round: self.number,
+            up: facts.is_some(),
+            taken: facts.as_ref().map_or(now, |(_, taken)| *taken),
+            facts: facts.as_ref().map(|(facts, _)| facts),
+        });
+        let readings: Vec<_> = readings.collect();
+        let topology = self.topology.borrow().clone();
+        if let Some(service) = topology.service(&self.key.0) {
+            put_down(&self.store, &self.config, service, &readings);
+        }
+    }
+}
+
+/// Puts into the book of a service what is known of it and of its members.
+fn put_down(store: &Store, config: &Config, service: &Service, readings: &[MemberReading<'_>]) {
+    let (Some(book), Some(configured)) = (store.book(&service.name), config.discover.service(&service.name))
+    else {
+        return;
+    };
+    let limits = Limits { lag_bytes: configured.lag_bytes, age: config.scrape.interval * 2 };
+    book.truth().round(service, readings, &limits, std::time::Instant::now());
+}
+
+/// What a member said, and when; nothing where it did not answer.
+type Known = Option<(Arc<Facts>, std::time::Instant)>;
+
+/// How a member's part in a round went.
+enum Asked {
+    Collected,
+    KnownToBeDown,
+    NoRoom,
+}
+
+/// One member's part in a round.
+async fn collect(
+    scraper: Scraper,
+    slot: Arc<Slot>,
+    job: Job,
+    patience: Instant,
+    time: Duration,
+) -> (Arc<Slot>, Asked) {
+    let membership = Membership { slot: slot.clone(), asker: Asker::Tick, time, guarded: true };
+    let wanted = Wanted { job, end: patience, member: Some(membership) };
+    let asked = match scraper.collect(wanted).await {
+        Ok(outcome) if outcome.from_breaker => Asked::KnownToBeDown,
+        Ok(_) => Asked::Collected,
+        Err(Crowded) => {
+            slot.skip();
+            Asked::NoRoom
+        }
+    };
+    (slot, asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_due_at_its_own_moment_of_every_interval() {
+        fn check(hash: u128, clock: u128, expected: u128) {
+            assert_eq!(phase(hash, 15, clock), expected, "{hash} {clock}");
+        }
+        check(0, 0, 0);
+        check(4, 0, 4);
+        check(4, 3, 1);
+        check(4, 4, 0);
+        check(4, 5, 14);
+        check(34, 15, 4);
+        for clock in 0..60 {
+            assert_eq!((clock + phase(7, 15, clock)) % 15, 7);
+        }
+    }
+}
