@@ -140,12 +140,11 @@ impl Belief {
         }
     }
 
-    /// Goes on where another one stopped that followed the same service: nobody is to see members go and come
-    /// back, or counters begin again. The master is confirmed anew, for it may be reached by another address.
+    /// Goes on where another one stopped that followed the same service: nobody is to see members or the
+    /// master go and come back. The master is confirmed anew, for it may be reached by another address.
+    /// Counters are none of it: whoever starts providers adds them up.
     pub fn resume(&mut self, known: &Service, now: Instant) {
         self.members.resume(&known.members, now);
-        self.history = known.history.clone();
-        self.answered = known.answered;
         self.master_before = known.master.clone();
     }
 
