@@ -1,15 +1,17 @@
 //! A service behind real Sentinels, followed in this process: who is published as the master, and when.
 
 use super::PATIENCE;
-use redvigil::config::discover::{Discover, Service as Wanted, Source};
-use redvigil::config::{Address, Config};
+use redvigil::config::discover::{Discover, Rewrite, Service as Wanted, Source};
+use redvigil::config::scrape::HostPattern;
+use redvigil::config::{Address, Config, Credentials, Profile, Secret};
+use redvigil::connect;
 use redvigil::discover::service::{Service, View};
 use redvigil::discover::{Board, World, sentinel};
 use redvigil::telemetry::events::{Event, Kind};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use testbed::{Part, SentinelSet, wait_for, wait_until};
+use testbed::{Fault, Part, SentinelSet, wait_for, wait_until};
 
 /// How soon after the majority the new master has to be published.
 const SOON: Duration = Duration::from_millis(250);
@@ -247,5 +249,142 @@ fn a_minority_of_sentinels_changes_nothing() {
     }
     following.wait("all Sentinels", |service| sentinels(service).1 == 3);
     assert_eq!(following.masters(), [old]);
+    assert_eq!(following.events(Kind::Failover), []);
+}
+
+#[test]
+fn a_stopped_master_that_comes_back_is_not_the_master() {
+    let mut set = SentinelSet::start(Part::Redis7);
+    let following = Following::of(&set);
+    let old = set.master_port();
+    following.wait_for_master(old);
+    following.wait("all Sentinels", |service| sentinels(service) == (3, 3));
+    let watch = set.watch();
+    set.node(old).pause();
+    let (new, known) = watch.wait_for_other_than(old, PATIENCE);
+    println!("SIGSTOP: published {:?} after the majority knew", following.check_delay((new, known)));
+    // It takes itself for the master until a Sentinel tells it otherwise.
+    set.node(old).resume();
+    set.wait_until_settled(Duration::from_secs(40));
+    let after = following.wait("the end of the failover", |service| service.failover.is_none());
+    assert_eq!(following.masters(), [old, new]);
+    assert_eq!((after.history.completed, after.history.aborted), (1, 0));
+    assert_eq!(following.events(Kind::Failover).len(), 2);
+}
+
+/// Has everything that is announced reached through the proxies on 127.0.0.2.
+fn through_proxies(wanted: &mut Wanted, _: &mut Config) {
+    let from = HostPattern::parse("127.0.0.1").expect("a pattern");
+    wanted.rewrite = vec![Rewrite { from, host: "127.0.0.2".into(), port: None }];
+}
+
+#[test]
+fn a_partition_from_two_of_three_sentinels_is_a_reason_to_wait() {
+    let mut set = SentinelSet::builder(Part::Redis7).proxies().start();
+    let ports: Vec<_> = set.sentinels.iter().map(|sentinel| sentinel.port()).collect();
+    let listed: Vec<_> = ports.iter().map(|port| format!("127.0.0.2:{port}")).collect();
+    let following = Following::start(&listed, through_proxies);
+    let old = set.master_port();
+    let before = following.wait_for_master(old);
+    let hosts = before.members.iter().map(|member| member.instance.starts_with("127.0.0.2:"));
+    assert_eq!(hosts.collect::<Vec<_>>(), [true; 3], "they are reached by their rewritten addresses");
+    following.wait("all Sentinels", |service| sentinels(service) == (3, 3));
+    for port in &ports[..2] {
+        set.proxy(*port).set(Fault::BlackHole);
+    }
+    following.wait("two that hang", |service| sentinels(service) == (3, 1));
+    let watch = set.watch();
+    set.node(old).kill();
+    let (new, _) = watch.wait_for_other_than(old, PATIENCE);
+    // The one that answers names the new master now, and nobody stands by it.
+    let names = |service: &Service| match &service.view {
+        View::Sentinel(view) => view.sentinels.iter().filter_map(|sentinel| sentinel.names.clone()).collect(),
+        _ => vec![],
+    };
+    following.wait("the word of one", |service| names(service) == [name(new).into()]);
+    assert_eq!(following.masters(), [old]);
+    for port in &ports[..2] {
+        set.proxy(*port).set(Fault::Pass);
+    }
+    following.wait_for_master(new);
+    assert_eq!(following.masters(), [old, new]);
+    wait_until("the word of the majority that is back", PATIENCE, || {
+        following.events(Kind::Discovery).iter().any(|event| event.to.as_deref() == Some("majority_back"))
+    });
+}
+
+#[test]
+fn one_sentinel_that_hangs_delays_nobody() {
+    let mut set = SentinelSet::builder(Part::Valkey8).proxies().start();
+    let ports: Vec<_> = set.sentinels.iter().map(|sentinel| sentinel.port()).collect();
+    let following = Following::start(&[format!("127.0.0.2:{}", ports[0])], through_proxies);
+    let old = set.master_port();
+    following.wait_for_master(old);
+    following.wait("all Sentinels", |service| sentinels(service) == (3, 3));
+    set.proxy(ports[0]).set(Fault::BlackHole);
+    let watch = set.watch();
+    set.node(old).kill();
+    let (new, known) = watch.wait_for_other_than(old, PATIENCE);
+    println!("with one that hangs: published {:?} after the majority", following.check_delay((new, known)));
+    assert_eq!(following.masters(), [old, new]);
+}
+
+#[test]
+fn sentinels_and_members_have_passwords_of_their_own() {
+    let set =
+        SentinelSet::builder(Part::Redis8).password("of-data").sentinel_password("of-sentinels").start();
+    let listed: Vec<_> = set.sentinels.iter().map(|sentinel| sentinel.address()).collect();
+    let secret = |word: &str| Some(Credentials { user: None, password: Secret::new(word) });
+    let profile = Profile {
+        name: "prod".into(),
+        services: vec!["orders".into()],
+        data: secret("of-data"),
+        sentinel: secret("of-sentinels"),
+        ..Profile::default()
+    };
+    let following = Following::start(&listed, |_, config| config.connect.profiles = vec![profile.clone()]);
+    let old = set.master_port();
+    following.wait_for_master(old);
+    let watch = set.watch();
+    set.failover();
+    let (new, known) = watch.wait_for_other_than(old, PATIENCE);
+    println!("with passwords: published {:?} after the majority knew", following.check_delay((new, known)));
+    drop(following);
+
+    let wrong = Profile { sentinel: secret("of-data"), ..profile };
+    let refused = Following::start(&listed, |_, config| config.connect.profiles = vec![wrong]);
+    let service = refused.wait("a refusal", |service| service.failure.is_some());
+    let (kind, message) = service.failure.as_ref().expect("a failure");
+    assert_eq!(*kind, connect::Kind::Auth, "{message}");
+    assert!(!message.contains("of-data") && service.members.is_empty() && service.answered.is_none());
+}
+
+#[test]
+fn a_dead_replica_leaves_when_the_sentinels_forget_it() {
+    let mut set = SentinelSet::start(Part::Redis62);
+    let following = Following::of(&set);
+    let master = set.master_port();
+    following.wait_for_master(master);
+    following.wait("three members", |service| service.members.len() == 3);
+    let dead = set.nodes.iter().map(|node| node.port()).find(|port| *port != master).expect("a replica");
+    set.node(dead).kill();
+    wait_until("the Sentinels to see it", PATIENCE, || {
+        set.sentinels.iter().all(|sentinel| {
+            sentinel
+                .ok(&["SENTINEL", "REPLICAS", SentinelSet::NAME])
+                .array()
+                .iter()
+                .any(|replica| replica.array().iter().any(|field| field.text().contains("s_down")))
+        })
+    });
+    assert_eq!(following.service().map(|service| service.members.len()), Some(3), "it is dead and a member");
+    for sentinel in &set.sentinels {
+        sentinel.ok(&["SENTINEL", "RESET", SentinelSet::NAME]);
+    }
+    let after = following.wait("two members", |service| service.members.len() == 2);
+    assert!(after.members.iter().all(|member| *member.instance != *name(dead)));
+    let left = following.events(Kind::Topology).into_iter().filter_map(|event| event.from);
+    assert_eq!(left.collect::<Vec<_>>(), [name(dead)], "the living ones never left");
+    assert_eq!(following.masters(), [master]);
     assert_eq!(following.events(Kind::Failover), []);
 }
