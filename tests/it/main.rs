@@ -7,6 +7,7 @@
 //! - [`refusals`]: servers that say no, in whole or in part
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
+//! - [`sentinel`]: a service behind Sentinels, through failovers
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
@@ -30,6 +31,7 @@ mod many;
 mod random;
 mod refusals;
 mod secrets;
+mod sentinel;
 mod servers;
 mod time;
 
