@@ -7,6 +7,7 @@
 //! - [`refusals`]: servers that say no, in whole or in part
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
+//! - `retry`: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
@@ -25,6 +26,7 @@ mod hostile;
 mod many;
 mod random;
 mod refusals;
+mod retry;
 mod secrets;
 mod servers;
 mod time;
