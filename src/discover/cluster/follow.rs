@@ -102,6 +102,8 @@ pub struct Follower {
     owners: Vec<u16>,
     moving: Option<Move>,
     uncovered: u32,
+    /// What the nodes said last of the cluster as a whole.
+    is_ok: bool,
     disagreement: Lasting,
     contest: Lasting,
     is_silent: bool,
@@ -122,6 +124,7 @@ impl Follower {
             owners: vec![0; usize::from(SLOTS)],
             moving: None,
             uncovered: 0,
+            is_ok: true,
             disagreement: Lasting::default(),
             contest: Lasting::default(),
             is_silent: false,
@@ -129,9 +132,16 @@ impl Follower {
         }
     }
 
-    /// Takes note that nobody answered; what was known stays.
-    pub fn fail(&mut self, kind: Kind, reason: &str) -> Vec<Happening> {
+    /// Takes note that nobody answered; what was known stays, but no failover lasts for ever.
+    pub fn fail(&mut self, kind: Kind, reason: &str, now: Now, failover_max: Duration) -> Vec<Happening> {
         self.service.failure = Some((kind, reason.to_owned()));
+        let is_over =
+            |failover: &mut Failover| now.instant.saturating_duration_since(failover.began) >= failover_max;
+        self.service.failover.take_if(is_over);
+        if let View::Cluster(view) = &mut self.service.view {
+            let silent = &self.remembered.silent;
+            view.reachable = self.members.keys().filter(|id| !silent.contains(*id)).count() as u32;
+        }
         if std::mem::replace(&mut self.is_silent, true) {
             return vec![];
         }
@@ -151,7 +161,8 @@ impl Follower {
         let was_serving = self.owners.iter().any(|owner| *owner != 0);
         if was_serving && !serves(picture) && tellers * 2 < self.members.len() {
             // Nodes that were removed know nobody but themselves.
-            return self.fail(Kind::ClusterDown, "those that answer belong to no cluster that serves slots");
+            let reason = "those that answer belong to no cluster that serves slots";
+            return self.fail(Kind::ClusterDown, reason, now, failover_max);
         }
         let mut told = vec![];
         if std::mem::take(&mut self.is_silent) {
@@ -366,6 +377,19 @@ impl Follower {
     fn take_views(&mut self, picture: &Picture, now: Instant, told: &mut Vec<Happening>) {
         let discovery = events::Kind::Discovery;
         let view = &picture.view;
+        if let Some(is_ok) = view.is_ok
+            && std::mem::replace(&mut self.is_ok, is_ok) != is_ok
+        {
+            let (from, to, message) = match is_ok {
+                false => ("ok", "fail", "masters say that the cluster is down (cluster_state:fail)"),
+                true => (
+                    "fail",
+                    "ok",
+                    "all masters that were asked say that the cluster is up (cluster_state:ok)",
+                ),
+            };
+            told.push(happening(events::Kind::Topology, Some(from), Some(to), message.to_owned()));
+        }
         match self.disagreement.observe(view.disagreeing > 0, now) {
             Some(true) => {
                 let message = format!("nodes name other owners of slots than most do: {}", view.disagreeing);
@@ -493,6 +517,11 @@ mod tests {
         /// The same of nodes that agree.
         fn all(&mut self, ports: &[u16], lines: &str) -> Vec<String> {
             self.take(&all_say(ports, lines))
+        }
+
+        fn fail(&mut self) -> Vec<Happening> {
+            self.now.instant += Duration::from_secs(1);
+            self.follower.fail(Kind::Refused, "cannot connect", self.now, MAX)
         }
 
         fn view(&self) -> &ClusterView {
@@ -656,9 +685,9 @@ mod tests {
     #[test]
     fn what_was_known_stays_when_nobody_answers_or_only_those_who_know_nobody() {
         let mut scene = Scene::new();
-        let told = written(scene.follower.fail(Kind::Refused, "cannot connect"));
+        let told = written(scene.fail());
         assert_eq!(told, ["discovery -/failed: no node of the cluster tells of the others: cannot connect"]);
-        assert_eq!(scene.follower.fail(Kind::Refused, "cannot connect"), []);
+        assert_eq!(scene.fail(), []);
         let service = &scene.follower.service;
         assert_eq!(
             (service.members.len(), service.failure.as_ref().map(|why| why.0)),
@@ -670,6 +699,32 @@ mod tests {
         let told = scene.all(&[1, 2, 3, 4], SOUND);
         assert_eq!(told, ["discovery failed/ok: nodes of the cluster tell of the others again"]);
         assert_eq!(scene.follower.service.failure, None);
+    }
+
+    #[test]
+    fn a_failover_is_over_in_the_end_though_nobody_answers() {
+        let mut scene = Scene::new();
+        scene.all(&[2, 3, 4], FAILING);
+        scene.fail();
+        assert_eq!(scene.concerned().len(), 2);
+        scene.now.instant += MAX;
+        scene.fail();
+        assert_eq!(scene.concerned().len(), 0);
+    }
+
+    #[test]
+    fn the_state_of_the_cluster_is_told_when_it_changes() {
+        let mut scene = Scene::new();
+        let mut said = all_say(&[1, 2, 3, 4], SOUND);
+        let say = |said: &mut Vec<Said>, is_ok| said[2].info.as_mut().expect("info").is_ok = Some(is_ok);
+        say(&mut said, false);
+        let told = scene.take(&said);
+        assert_eq!(told, ["topology ok/fail: masters say that the cluster is down (cluster_state:fail)"]);
+        assert_eq!(scene.take(&said), [""; 0]);
+        say(&mut said, true);
+        let up =
+            "topology fail/ok: all masters that were asked say that the cluster is up (cluster_state:ok)";
+        assert_eq!(scene.take(&said), [up]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Each `discover.interval` every node that is known is asked, over a connection that is kept, in one round trip;
 //! while something is happening (a master that its cluster does not reach, slots on the move, nodes that
-//! disagree) every 250 ms, for at most `health.failover_max`. The seeds are asked at the start, and when of all
-//! known nodes none answers.
+//! disagree) every 250 ms, for at most `health.failover_max`. The seeds are asked at the start, and when those
+//! that are known tell nothing.
 //!
 //! Each table has a line for each node, so asking everybody for it costs the square. Up to 141 nodes that is
 //! done all the same ([`LINES`]). In a bigger cluster every master is asked each round how it is, which is
@@ -76,9 +76,11 @@ pub async fn run(world: World, service: Arc<Service>) {
                     nodes.known = picture.nodes;
                     told
                 }
-                None => follower.fail(Kind::Protocol, "no node that answered names any node"),
+                None => {
+                    follower.fail(Kind::Protocol, "no node that answered names any node", now, failover_max)
+                }
             },
-            Err((kind, reason)) => follower.fail(kind, &reason),
+            Err((kind, reason)) => follower.fail(kind, &reason, now, failover_max),
         };
         world.board.put(follower.service.clone());
         for happening in told {
@@ -142,15 +144,19 @@ impl Nodes {
         let mut said: Vec<Said> = vec![];
         let mut failure: Option<Failure> = None;
         let mut wave = plan(&self.known, &follower.restless, round);
-        // The seeds come in where nobody is known, and where nobody of those that are known tells.
-        let mut seeds = Some(self.seeds.clone());
+        // The seeds come in where nobody is known, and where those that are known tell nothing of use.
+        let want =
+            |address: &Address| Asked { id: None, address: address.clone(), want: Want::TableWithShards };
+        let mut seeds = Some(self.seeds.iter().map(want).collect::<Vec<_>>());
+        if follower.service.failure.is_some() {
+            wave.extend(seeds.take().unwrap_or_default());
+        }
         for _ in 0..4 {
             if wave.is_empty()
                 && !said.iter().any(|said| said.table.is_some())
                 && let Some(seeds) = seeds.take()
             {
-                let want = |address| Asked { id: None, address, want: Want::TableWithShards };
-                wave = seeds.into_iter().map(want).collect();
+                wave = seeds;
             }
             wave.retain(|node| asked.insert(node.address.endpoint.clone()));
             for answer in self.ask_all(std::mem::take(&mut wave), follower, is_restless).await {
