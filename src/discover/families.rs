@@ -22,8 +22,8 @@ static MEMBERS: Desc = Desc::gauge(
     "redvigil_discovery_members",
     "Members of the service, each server once; those of the last good answer where there is none now.",
 );
-static INFO: Desc = Desc::gauge("redis_topology_info", "How members of the service are found; always 1.")
-    .labels(&["kind"]);
+static INFO: Desc =
+    Desc::gauge("redis_topology_info", "How members of the service are found; always 1.").labels(&["kind"]);
 
 static SENTINELS: Desc = Desc::gauge(
     "redis_service_sentinels",
@@ -44,10 +44,8 @@ static EPOCH: Desc = Desc::gauge(
     "The newest configuration epoch of the master that a majority of the Sentinels holds; each failover raises it.",
 );
 
-static CLUSTER_OK: Desc = Desc::gauge(
-    "redis_service_cluster_ok",
-    "Whether every master that answers says cluster_state:ok.",
-);
+static CLUSTER_OK: Desc =
+    Desc::gauge("redis_service_cluster_ok", "Whether every master that answers says cluster_state:ok.");
 static CLUSTER_SLOTS: Desc = Desc::gauge(
     "redis_service_cluster_slots",
     "Slots of the Cluster: served by a healthy master, by one that is suspected, by one that has failed, by \
@@ -260,8 +258,7 @@ mod tests {
             ],
             can_authorise: Some(true),
         };
-        let service =
-            Service { answered: Some(now), ..service("sentinel", View::Sentinel(view)) };
+        let service = Service { answered: Some(now), ..service("sentinel", View::Sentinel(view)) };
         check(
             &service,
             now,

@@ -85,6 +85,19 @@ impl Lasting {
     }
 }
 
+/// Something for which it is worth asking again soon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Cause {
+    /// Something happens to this node.
+    Node(Arc<str>),
+    /// We do not reach this master, whatever its cluster says.
+    Silent(Arc<str>),
+    /// The master of this shard fails, or another one is named.
+    Shard(Arc<str>),
+    /// Slots are on the move.
+    Moving,
+}
+
 /// Follows one Cluster.
 #[derive(Debug)]
 pub struct Follower {
@@ -107,8 +120,8 @@ pub struct Follower {
     disagreement: Lasting,
     contest: Lasting,
     is_silent: bool,
-    /// Since when something is happening.
-    restless_since: Option<Instant>,
+    /// Since when something is happening: what stays for long must not hide what comes later.
+    restless_since: HashMap<Cause, Instant>,
 }
 
 impl Follower {
@@ -128,7 +141,7 @@ impl Follower {
             disagreement: Lasting::default(),
             contest: Lasting::default(),
             is_silent: false,
-            restless_since: None,
+            restless_since: HashMap::new(),
         }
     }
 
@@ -178,16 +191,29 @@ impl Follower {
         self.service.failure = None;
         self.restless = picture.restless.iter().cloned().collect();
         self.remember(picture);
-        let is_restless = !self.restless.is_empty()
-            || self.moving.is_some()
-            || self.masters.values().any(|held| held.failing.is_some() || held.rivalled.is_some());
-        self.restless_since = is_restless.then(|| self.restless_since.unwrap_or(now.instant));
+        let causes = self.causes();
+        self.restless_since.retain(|cause, _| causes.contains(cause));
+        for cause in causes {
+            self.restless_since.entry(cause).or_insert(now.instant);
+        }
         told
     }
 
     /// Whether to ask again soon: something is happening, and has not been for too long.
     pub fn is_restless(&self, now: Instant, failover_max: Duration) -> bool {
-        self.restless_since.is_some_and(|since| now.saturating_duration_since(since) < failover_max)
+        self.restless_since.values().any(|since| now.saturating_duration_since(*since) < failover_max)
+    }
+
+    /// What is happening now.
+    fn causes(&self) -> HashSet<Cause> {
+        let silent = |held: &Held| self.remembered.silent.contains(&held.id);
+        let in_trouble = |held: &Held| held.failing.is_some() || held.rivalled.is_some();
+        let nodes = self.restless.iter().map(|id| Cause::Node(id.clone()));
+        let missed =
+            self.masters.values().filter(|held| silent(held)).map(|held| Cause::Silent(held.id.clone()));
+        let shards = self.masters.iter().filter(|(_, held)| in_trouble(held));
+        let shards = shards.map(|(shard, _)| Cause::Shard(shard.clone()));
+        nodes.chain(missed).chain(shards).chain(self.moving.is_some().then_some(Cause::Moving)).collect()
     }
 
     fn take_members(&mut self, picture: &Picture, is_first: bool, told: &mut Vec<Happening>) {
@@ -699,6 +725,23 @@ mod tests {
         let told = scene.all(&[1, 2, 3, 4], SOUND);
         assert_eq!(told, ["discovery failed/ok: nodes of the cluster tell of the others again"]);
         assert_eq!(scene.follower.service.failure, None);
+    }
+
+    #[test]
+    fn what_happens_for_long_does_not_hide_what_comes_later() {
+        let mut scene = Scene::new();
+        let stuck = SOUND.replace("100-16383", "100-16383 [7->-a]");
+        let check = |scene: &mut Scene, seconds, expected, what: &str| {
+            scene.after(seconds, &all_say(&[1, 2, 3, 4], &stuck));
+            assert_eq!(scene.follower.is_restless(scene.now.instant, MAX), expected, "{what}");
+        };
+        check(&mut scene, 1, true, "a slot is being moved");
+        check(&mut scene, 60, false, "it is stuck");
+        scene.follower.remembered.silent.insert("a".into());
+        check(&mut scene, 1, true, "a master is silent");
+        check(&mut scene, 60, false, "to us alone");
+        scene.follower.remembered.silent.insert("b".into());
+        check(&mut scene, 1, false, "a replica is not waited for");
     }
 
     #[test]
