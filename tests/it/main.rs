@@ -15,6 +15,7 @@
 //! - [`acl`]: the users that `docs/compatibility.md` tells operators to make
 //! - [`many`]: many targets and many callers at once
 //! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
+//! - `health`: a hiccup told from an outage
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
@@ -27,6 +28,7 @@ mod behaviours;
 mod credentials;
 mod differential;
 mod failover;
+mod health;
 mod hostile;
 mod many;
 mod random;
