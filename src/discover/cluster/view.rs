@@ -97,12 +97,15 @@ struct Votes<'a> {
     /// Where it is, by whose table.
     places: Vec<(&'a Node, &'a Said, usize)>,
     /// What it does.
-    roles: Vec<((u64, Option<Role>, Option<&'a str>), usize)>,
+    roles: Vec<(Part<'a>, usize)>,
     /// Others that speak of it, that suspect it, that say it has failed.
     others: usize,
     suspected: usize,
     failed: usize,
 }
+
+/// What a node is in some table: its epoch, what it does, and its master.
+type Part<'a> = (u64, Option<Role>, Option<&'a str>);
 
 /// A slot's claim in some table: whose, and with which epoch.
 type Claim<'a> = (&'a str, u64);
