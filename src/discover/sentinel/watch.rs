@@ -41,7 +41,7 @@ const ROLE_EVERY: Duration = Duration::from_millis(50);
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5), attempts: u32::MAX };
 
-/// The pause after a refusal that will stay.
+/// The pause after a refusal that will stay, so that no server writes a log full of us.
 const LASTING: Duration = Duration::from_secs(60);
 
 /// What was learned.
@@ -112,7 +112,7 @@ impl Watch {
                 }
                 Err(useless) => {
                     asker.connection = None;
-                    Some(pauses.next().max(if useless.kind == Kind::Auth { BACKOFF.max } else { APART }))
+                    Some(pauses.next().max(if useless.kind == Kind::Auth { LASTING } else { APART }))
                 }
             };
             if self.heard.send(Heard::Answer(instance.clone(), Box::new(said))).await.is_err() {
