@@ -13,15 +13,19 @@
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
 //! - [`acl`]: the users that `docs/compatibility.md` tells operators to make
 //! - [`many`]: many targets and many callers at once
+//! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
+//! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
 
+mod follow;
 mod page;
 
 mod acl;
 mod behaviours;
 mod credentials;
 mod differential;
+mod failover;
 mod hostile;
 mod many;
 mod random;
