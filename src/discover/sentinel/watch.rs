@@ -34,8 +34,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Questions to one Sentinel are at least so far apart, however many events call for them.
 const APART: Duration = Duration::from_millis(10);
 
-/// How often a candidate is asked for its role.
-const ROLE_EVERY: Duration = Duration::from_millis(50);
+/// A candidate is asked for its role so many times as often as the Sentinels: every 20 ms while something is
+/// under way. One that is just being promoted throws its clients out, so the first answer may be none.
+const ROLES: u32 = 5;
 
 /// How long to leave alone who failed.
 const BACKOFF: Backoff =
@@ -220,8 +221,8 @@ impl Watch {
             if self.heard.send(Heard::Role(instance.clone(), is_master)).await.is_err() {
                 return;
             }
-            let pace = *self.pace.borrow();
-            sleep_until(began + ROLE_EVERY.max(pace / 2)).await;
+            let pause = *self.pace.borrow() / ROLES;
+            sleep_until(began + pause.max(APART)).await;
         }
     }
 
