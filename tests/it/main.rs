@@ -8,6 +8,7 @@
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
 //! - [`sentinel`]: a service behind Sentinels, through failovers
+//! - `retry`: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
@@ -32,6 +33,7 @@ mod lists;
 mod many;
 mod random;
 mod refusals;
+mod retry;
 mod secrets;
 mod sentinel;
 mod servers;
