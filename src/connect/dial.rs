@@ -20,6 +20,9 @@ use tokio_rustls::TlsConnector;
 /// How long a connection may be idle before the system asks whether the other side still lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// The step that may go better the next time: see [`Error::retry`].
+pub(super) const CONNECT: &str = "the connect";
+
 /// Anything that bytes go through.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
@@ -34,7 +37,7 @@ pub async fn dial(
     let name = address.to_string();
     match &address.endpoint {
         Endpoint::Unix(path) => {
-            let stream = within(deadline, &name, "the connect", UnixStream::connect(path)).await?;
+            let stream = within(deadline, &name, CONNECT, UnixStream::connect(path)).await?;
             Ok(Box::new(stream.map_err(|source| Error::Connect { address: name, source })?))
         }
         Endpoint::Tcp { host, port } => {
@@ -53,7 +56,7 @@ pub async fn dial(
 }
 
 /// Tries all addresses of the host, each with its share of the time that is left, so that a dead first
-/// address does not use up the time of a living second one.
+/// address does not use up the time of a living second one. None gets more than [`Deadline::connect_limit`].
 async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<TcpStream, Error> {
     let no_address = |source| Error::Dns { host: host.to_owned(), source };
     let found = within(deadline, name, "the name lookup", look_up(host, port)).await?;
@@ -61,8 +64,8 @@ async fn tcp(name: &str, host: &str, port: u16, deadline: Deadline) -> Result<Tc
     let mut last = no_address(io::Error::new(io::ErrorKind::NotFound, "no address"));
     for (i, address) in addresses.iter().enumerate() {
         let share = deadline.left() / (addresses.len() - i) as u32;
-        let attempt = Deadline::until(Instant::now() + share);
-        match within(attempt, name, "the connect", TcpStream::connect(address)).await {
+        let attempt = Deadline::until(Instant::now() + share.min(deadline.connect_limit));
+        match within(attempt, name, CONNECT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // A batch is one write; without this the tail of a large one waits for an ACK.
                 let _ = stream.set_nodelay(true);

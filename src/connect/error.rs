@@ -3,6 +3,7 @@
 //! [`Kind`] is a closed set: it is the label of metrics, drives retries and is what the UI says. The
 //! message names what was tried on which address; it never holds a password or an ephemeral port.
 
+use super::dial::CONNECT;
 use crate::resilience::Retry;
 use std::io;
 
@@ -110,8 +111,8 @@ impl Kind {
         KNOWN.iter().find(|(start, _)| text.starts_with(start)).map_or(Self::Command, |(_, kind)| *kind)
     }
 
-    /// Whether another attempt may go better in a moment. A reply that did not come is no matter of an attempt:
-    /// the server has the connection and is busy, and is not asked twice.
+    /// Whether what failed so may go better in a moment. Within a collection [`Error::retry`] decides, which
+    /// knows what it was that took too long.
     pub const fn retry(self) -> Retry {
         match self {
             Self::Refused | Self::Unreachable | Self::Closed | Self::Timeout => Retry::Transient,
@@ -181,7 +182,7 @@ pub enum Error {
     Closed {
         /// Who.
         address: String,
-        /// What the system said; `UnexpectedEof` for an orderly end.
+        /// What the system said; `UnexpectedEof` for an orderly end, with words where it came within an answer.
         #[source]
         source: io::Error,
     },
@@ -217,6 +218,19 @@ impl Error {
             }
             Self::Closed { .. } => Kind::Closed,
             Self::Protocol { .. } => Kind::Protocol,
+        }
+    }
+
+    /// Whether another attempt within the same collection may go better. A reply that did not come is no matter
+    /// of an attempt: the server has the connection and is busy, and is not asked twice. Neither is one that
+    /// gave a part of its answer.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Timeout { what, .. } if *what != CONNECT => Retry::Never,
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Retry::Never,
+            // A plain end has no words of its own.
+            Self::Closed { source, .. } if source.get_ref().is_some() => Retry::Never,
+            _ => self.kind().retry(),
         }
     }
 
@@ -261,6 +275,46 @@ pub enum Violation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_attempt_is_made_where_it_may_go_better() {
+        fn check(error: Error, expected: Retry) {
+            assert_eq!(error.retry(), expected, "{error:?}");
+        }
+        let address = || "h:1".to_owned();
+        let connect = |kind: io::ErrorKind| Error::Connect { address: address(), source: kind.into() };
+        let timeout = |what| Error::Timeout { address: address(), what };
+        let closed = |source| Error::Closed { address: address(), source };
+        let refused = |reply: &str| {
+            let kind = Kind::of_reply(reply.as_bytes());
+            Error::Refused { address: address(), what: "HELLO", reply: reply.to_owned(), kind }
+        };
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::NotFound,
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::HostUnreachable,
+        ] {
+            check(connect(kind), Retry::Transient);
+        }
+        check(timeout(CONNECT), Retry::Transient);
+        check(closed(io::ErrorKind::UnexpectedEof.into()), Retry::Transient);
+        check(closed(io::ErrorKind::ConnectionReset.into()), Retry::Transient);
+
+        check(connect(io::ErrorKind::PermissionDenied), Retry::Never);
+        for what in ["the name lookup", "the TLS handshake", "a batch of commands"] {
+            check(timeout(what), Retry::Never);
+        }
+        check(closed(io::Error::new(io::ErrorKind::UnexpectedEof, "within an answer")), Retry::Never);
+        check(Error::Dns { host: "h".into(), source: io::ErrorKind::NotFound.into() }, Retry::Never);
+        check(Error::Protocol { address: address(), source: Violation::Length }, Retry::Never);
+        for reply in
+            ["WRONGPASS no", "NOAUTH no", "LOADING x", "ERR max number of clients reached", "DENIED x"]
+        {
+            check(refused(reply), Retry::Never);
+        }
+    }
 
     #[test]
     fn error_replies_have_a_kind() {

@@ -64,22 +64,29 @@ pub trait Converse: Send {
 pub struct Deadline {
     end: Instant,
     silence: Duration,
+    /// How long one TCP connect may take: a lost packet must leave time for another attempt.
+    connect_limit: Duration,
 }
 
 impl Deadline {
     /// Everything must be done by `end`, with no silence of more than that between two pieces of an answer.
     pub fn new(end: Instant, silence: Duration) -> Self {
-        Self { end, silence }
+        Self { end, silence, connect_limit: Duration::MAX }
     }
 
     /// Everything must be done by then.
     pub fn until(end: Instant) -> Self {
-        Self { end, silence: end.saturating_duration_since(Instant::now()) }
+        Self::new(end, end.saturating_duration_since(Instant::now()))
     }
 
     /// The same, and an end not later than `limit` from now: for dialling, which is one step.
     pub fn at_most(self, limit: Duration) -> Self {
         Self { end: self.end.min(Instant::now() + limit), ..self }
+    }
+
+    /// The same, where one TCP connect may take no longer than that.
+    pub fn connecting_within(self, connect_limit: Duration) -> Self {
+        Self { connect_limit, ..self }
     }
 
     /// When the next wait must end.
@@ -141,7 +148,11 @@ impl Connection {
                 // A server that has too many clients says so and hangs up before we have written: what
                 // it said was read above, so this is a plain end.
                 Ok(0) => {
-                    let source = written.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    let end = || match into.buffer.is_empty() {
+                        true => io::ErrorKind::UnexpectedEof.into(),
+                        false => io::Error::new(io::ErrorKind::UnexpectedEof, "within an answer"),
+                    };
+                    let source = written.err().unwrap_or_else(end);
                     return Err(self.closed(source));
                 }
                 Ok(_) => {}

@@ -27,9 +27,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For a target that may have a hiccup.
+    /// For a target that may have a hiccup: half a second of pauses at most, since somebody waits to hear
+    /// that a dead one is dead.
     pub const HICCUP: Self =
-        Self { base: Duration::from_millis(100), max: Duration::from_secs(1), attempts: 4 };
+        Self { base: Duration::from_millis(70), max: Duration::from_secs(1), attempts: 4 };
 
     /// For a target whose failure lasts: the next tick is the next try.
     pub const ONCE: Self = Self { attempts: 1, ..Self::HICCUP };

@@ -270,14 +270,16 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     let begin = Instant::now();
     let config = shared.config.borrow().clone();
     let service = job.place.service.as_deref().and_then(|name| config.discover.service(name));
+    let backoff = slot.as_ref().map_or_else(|| target.backoff(), |slot| slot.backoff());
+    let unheard = Unheard(slot);
     let worker = Worker {
         place: &job.place,
         connect: &config.connect,
         collect: service.map_or(&config.collect, |service| &service.collect),
         allow: &config.scrape.allow,
         clients: &shared.clients,
+        backoff,
     };
-    let unheard = Unheard(slot);
     let mut lent = target.lend();
     let mut buffers = shared.borrow_buffers();
     let ended = tokio::select! {

@@ -17,7 +17,7 @@ use crate::connect::Kind;
 use crate::discover::Member;
 use crate::resilience::breaker::{self, Asker, Breaker, Decision};
 use crate::resilience::health::{Change, Health, Observation, State as HealthState};
-use crate::resilience::{Class, Retry};
+use crate::resilience::{Backoff, Class, Retry};
 use crate::telemetry::events::{self, Events};
 use exposition::Families;
 use std::collections::{BTreeMap, HashMap};
@@ -209,9 +209,9 @@ impl Slot {
         }
     }
 
-    /// Whether it failed the last time: then one attempt at a connection must do.
-    pub(super) fn is_failing(&self) -> bool {
-        matches!(self.state().health.state(), HealthState::Suspect | HealthState::Down)
+    /// How often a connection to it is tried: once while it fails.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::of(self.state().health.state())
     }
 
     /// Whether to collect, or to answer with what is known. An answer keeps what is known from getting old.

@@ -14,6 +14,7 @@ use crate::config::credentials::Side;
 use crate::config::{Address, Config};
 use crate::connect::{Connection, Kind, Login};
 use crate::discover::Member;
+use crate::resilience::Backoff;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -237,6 +238,11 @@ impl Target {
         for (collector, kind) in collectors.iter().filter(is_news) {
             warn!(target = %address, collector, reason = kind.as_str(), "collector fails: see the debug log");
         }
+    }
+
+    /// How often a connection to it is tried: once where the last collection failed.
+    pub fn backoff(&self) -> Backoff {
+        if lock(&self.state).failing.is_some() { Backoff::ONCE } else { Backoff::HICCUP }
     }
 
     /// The role of a server that said one now, and of one that did not the role that it had: while it is down

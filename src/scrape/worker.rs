@@ -1,4 +1,7 @@
 //! One collection of one target: over the connection that it keeps, or over a new one.
+//!
+//! To dial and to shake hands is tried again where that may help, within the time of the collection: see
+//! [`Error::retry`] and [`Backoff`]. What a new connection was asked for is not asked again.
 
 use super::target::{Lent, Place};
 use crate::collect::run::{self, Buffers, Request, Scope};
@@ -9,9 +12,12 @@ use crate::config::scrape::HostPattern;
 use crate::config::{Address, Connect};
 use crate::connect::{self, Connection, Converse, Deadline, Error};
 use crate::net::tls;
+use crate::resilience::Backoff;
+use crate::resilience::backoff::dial_limit;
 use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tracing::debug;
 
 /// What a collection stands on.
 pub struct Worker<'a> {
@@ -25,6 +31,8 @@ pub struct Worker<'a> {
     pub allow: &'a [HostPattern],
     /// TLS towards Redis.
     pub clients: &'a tls::Clients,
+    /// How often a connection is tried.
+    pub backoff: Backoff,
 }
 
 impl Worker<'_> {
@@ -85,9 +93,23 @@ impl Worker<'_> {
         Err(Error::Connect { address: node.to_string(), source })
     }
 
+    /// All attempts together take no longer than the connection time-out.
     async fn dial(&self, address: &Address, deadline: Deadline) -> Result<Connection, Error> {
         let deadline = deadline.at_most(self.connect.timeout);
-        connect::connect(address, &self.place.login, &self.place.tls, self.clients, deadline).await
+        let mut attempt = 1;
+        loop {
+            let limited = deadline.connecting_within(dial_limit(deadline.left()));
+            let Place { login, tls, .. } = self.place;
+            let error = match connect::connect(address, login, tls, self.clients, limited).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            let pause = self.backoff.next(error.retry(), attempt, deadline.left(), fastrand::f64());
+            let Some(pause) = pause else { return Err(error) };
+            debug!(target = %address, error = error.chain(), attempt, "no connection yet");
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
     }
 }
 

@@ -7,25 +7,33 @@
 //! - [`refusals`]: servers that say no, in whole or in part
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
+//! - [`sentinel`]: a service behind Sentinels, through failovers
+//! - `retry`: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
 //! - [`acl`]: the users that `docs/compatibility.md` tells operators to make
 //! - [`many`]: many targets and many callers at once
+//! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
+//! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
 
+mod follow;
 mod page;
 
 mod acl;
 mod behaviours;
 mod credentials;
 mod differential;
+mod failover;
 mod hostile;
 mod many;
 mod random;
 mod refusals;
+mod retry;
 mod secrets;
+mod sentinel;
 mod servers;
 mod time;
 

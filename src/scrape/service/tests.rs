@@ -105,14 +105,11 @@ impl Scene {
     /// Tells of the last round.
     fn tell(&mut self) {
         let names: Vec<_> = self.last.iter().map(|(port, ..)| name(*port)).collect();
-        let reading = |((_, taken, facts), name)| MemberReading {
-            instance: name,
-            round: self.round,
-            up: Option::is_some(facts),
-            taken: *taken,
-            facts: facts.as_ref(),
-        };
-        let readings: Vec<_> = self.last.iter().zip(names.iter().map(|name| &**name)).map(reading).collect();
+        let mut readings = vec![];
+        for ((_, taken, facts), instance) in self.last.iter().zip(&names) {
+            let (up, facts) = (facts.is_some(), facts.as_ref());
+            readings.push(MemberReading { instance, round: self.round, up, taken: *taken, facts });
+        }
         self.truth.round(&self.service, &readings, &self.limits, self.now);
     }
 
