@@ -14,6 +14,7 @@
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
 //! - [`acl`]: the users that `docs/compatibility.md` tells operators to make
 //! - [`many`]: many targets and many callers at once
+//! - [`lists`]: services whose members are listed, in the configuration and in files
 //! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
 //! - `health`: a hiccup told from an outage
 //! - [`follow`]: what is said of services while something happens to them
@@ -30,6 +31,7 @@ mod differential;
 mod failover;
 mod health;
 mod hostile;
+mod lists;
 mod many;
 mod random;
 mod refusals;
