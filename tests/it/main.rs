@@ -5,6 +5,7 @@
 //! - [`page`]: what an answer says, read without the parsers of the daemon
 //! - [`servers`]: every server, every way to reach one, and the connection that is kept
 //! - [`refusals`]: servers that say no, in whole or in part
+//! - [`key_scans`]: keys of members, apart from ticks
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
 //! - `retry`: what is tried again within a collection, and what is not
@@ -27,6 +28,7 @@ mod credentials;
 mod differential;
 mod failover;
 mod hostile;
+mod key_scans;
 mod many;
 mod random;
 mod refusals;
