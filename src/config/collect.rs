@@ -183,7 +183,7 @@ fn url_decode(text: &str) -> Option<String> {
 }
 
 /// A Lua script of `--script`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Script {
     /// The path as given: the `filename` label.
     pub path: PathBuf,

@@ -63,7 +63,7 @@ impl Default for Scrape {
 }
 
 /// A set of hosts or sockets: `10.0.0.0/8`, `*.redis.prod`, `cache-1:6379`, `unix:///run/*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// A network; matches hosts given as an address.
     Net(ipnet::IpNet),

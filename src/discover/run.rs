@@ -645,6 +645,43 @@ mod tests {
         assert!(began.elapsed() >= FIRST_REST * 7, "it rests longer each time");
     }
 
+    /// A service as a provider of its own finds it: members and failovers.
+    fn found(hosts: &[&str], completed: u64, failure: Option<&str>) -> Service {
+        let member = |host: &&str| Arc::new(fixed::member(Address::tcp(host, 1), BTreeMap::new()));
+        Service {
+            members: hosts.iter().map(member).collect(),
+            history: History { completed, ..History::default() },
+            answered: failure.is_none().then(std::time::Instant::now),
+            failure: failure.map(|why| (crate::connect::Kind::Timeout, why.to_owned())),
+            ..Service::unknown("a".into(), "sentinel")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_provider_knew_outlives_it() {
+        let mut running = Running::start_with(vec![list("a", &[])], |world, _| {
+            Box::pin(async move {
+                let lives = world.metrics.panics.get();
+                world.board.put(match lives {
+                    0 => found(&["x", "y"], 2, None),
+                    _ => found(&[], 0, Some("silence")),
+                });
+                sleep(Duration::from_secs(10)).await;
+                assert!(lives > 0, "on purpose");
+                world.board.put(found(&["y", "z"], 1, None));
+                std::future::pending().await
+            })
+        });
+        running.until("a(sentinel): x:1 y:1").await;
+        let failing = running.topology.wait_for(|topology| topology.services[0].failure.is_some()).await;
+        let failing = failing.expect("the loop runs").services[0].clone();
+        assert_eq!((failing.members.len(), failing.history.completed), (2, 2));
+        assert!(failing.answered.is_some(), "the age goes on");
+        running.until("a(sentinel): y:1 z:1").await;
+        let again = running.topology.borrow().services[0].clone();
+        assert_eq!((again.failure.clone(), again.history.completed), (None, 3));
+    }
+
     #[test]
     fn only_what_matters_to_a_provider_changes_it() {
         fn check(followed: &discover::Service, wanted: &discover::Service, now: &Config, expected: Change) {

@@ -285,6 +285,13 @@ impl Activity {
         }
     }
 
+    /// The connection took a piece of an answer: as long as there are more, and they go, the client is not slow.
+    fn took(&self) {
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Idle);
+        }
+    }
+
     fn begin(self: &Arc<Self>) -> Handled {
         self.handling.fetch_add(1, Ordering::Relaxed);
         Handled(self.clone())
@@ -304,7 +311,7 @@ impl Drop for Handled {
 /// An answer on its way: dropped when it is handed to the connection, or with it.
 struct Sent {
     inner: super::response::Body,
-    _untaken: Untaken,
+    untaken: Untaken,
     /// The page takes memory until the client takes it.
     _places: Option<Places>,
 }
@@ -326,13 +333,17 @@ impl Drop for Untaken {
 
 impl Body for Sent {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if polled.is_ready() {
+            self.untaken.0.took();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -465,7 +476,7 @@ async fn handle(
     let untaken = Untaken::new(activity.clone());
     let mut response = answer(state, request).await;
     let places = response.extensions_mut().remove();
-    Ok(response.map(|inner| Sent { inner, _untaken: untaken, _places: places }))
+    Ok(response.map(|inner| Sent { inner, untaken, _places: places }))
 }
 
 /// A socket that notes what happens on it.
@@ -550,6 +561,10 @@ mod tests {
         activity.wrote(true);
     }
 
+    fn takes(activity: &Arc<Activity>) {
+        activity.took();
+    }
+
     fn is_stuck(activity: &Arc<Activity>) {
         activity.wrote(false);
     }
@@ -573,6 +588,9 @@ mod tests {
         check(&[answers, is_stuck], 29_000, true).await;
         check(&[answers, is_stuck, writes, is_stuck], 28_999, false).await;
         check(&[answers, is_stuck, writes], 29_000, false).await;
+        check(&[answers, takes], 298_999, false).await;
+        check(&[answers, takes], 299_000, true).await;
+        check(&[answers, is_stuck, takes], 28_000, true).await;
         check(&[is_multiplexed, answers, reads], 20_000, false).await;
         check(&[is_multiplexed, answers, reads], 298_000, true).await;
     }

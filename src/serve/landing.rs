@@ -3,8 +3,6 @@
 use super::State;
 use super::response::Body;
 use crate::config::build;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
@@ -17,7 +15,7 @@ pub async fn page(state: State) -> Response<Body> {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\
          <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n</body>\n</html>\n"
     );
-    let mut response = Response::new(Full::new(Bytes::from(html)));
+    let mut response = Response::new(Body::from(html));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response
 }

@@ -13,6 +13,7 @@ pub mod connections;
 pub mod discovery;
 pub mod encode;
 pub mod fleet;
+pub mod flow;
 pub mod health;
 pub mod landing;
 pub mod listen;

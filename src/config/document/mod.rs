@@ -11,8 +11,8 @@ pub mod reader;
 pub mod schema;
 pub mod tree;
 
-use super::Config;
 use super::problem::Problem;
+use super::{Config, credentials};
 use reader::{Reader, Row, Surroundings};
 use schema::{CollectDraft, DOCUMENT, Draft};
 use std::collections::BTreeMap;
@@ -47,6 +47,17 @@ impl File {
         let mut config = self.apply(&root, folder, &env)?;
         config.file = Some(self.clone());
         Ok(config)
+    }
+
+    /// The same after the password file of the flags was read again, too.
+    pub fn reload(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, Vec<Problem>> {
+        let mut flags = Config::clone(&self.flags);
+        if let Some(path) = &flags.connect.password_file {
+            let place = path.display().to_string();
+            let passwords = credentials::read_password_file(path);
+            flags.connect.passwords = passwords.map_err(|message| vec![Problem { place, message }])?;
+        }
+        Self { flags: Arc::new(flags), ..self.clone() }.load(env)
     }
 
     /// What a tree says, over what the flags said.

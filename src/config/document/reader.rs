@@ -9,7 +9,9 @@
 use super::tree::{Entry, Mark, Node, Value};
 use crate::config::problem::{Problem, UNSEEN, shown};
 use crate::config::{Secret, units, validate};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -163,6 +165,10 @@ pub struct Row {
 }
 
 impl<T> Table<T> {
+    fn keys(&self) -> Vec<&'static str> {
+        self.fields.iter().map(|field| field.key).collect()
+    }
+
     /// The rows for the pages.
     pub fn rows(&self) -> Vec<Row> {
         self.fields.iter().map(Field::row).collect()
@@ -175,10 +181,8 @@ pub trait Listed<T>: Sync {
     fn kind(&self) -> &'static str;
     /// How many items there must be.
     fn least(&self) -> usize;
-    /// Empties it: what a document says replaces what the flags say.
-    fn clear(&self, value: &mut T);
-    /// Adds an item.
-    fn push(&self, value: &mut T, text: &str, surroundings: &Surroundings<'_>) -> Result<(), String>;
+    /// Reads the items, in place of those that the flags gave.
+    fn read(&self, value: &mut T, reader: &mut Reader<'_>, items: &[Node], private: bool);
 }
 
 /// Where a list is inside a `T`, and how an item is read.
@@ -193,7 +197,7 @@ pub struct Items<T, V> {
     pub parse: fn(&str, &Surroundings<'_>) -> Result<V, String>,
 }
 
-impl<T, V: PartialEq> Listed<T> for Items<T, V> {
+impl<T, V: Clone + Eq + Hash> Listed<T> for Items<T, V> {
     fn kind(&self) -> &'static str {
         self.kind
     }
@@ -202,18 +206,25 @@ impl<T, V: PartialEq> Listed<T> for Items<T, V> {
         self.least
     }
 
-    fn clear(&self, value: &mut T) {
-        (self.at)(value).clear();
-    }
-
-    fn push(&self, value: &mut T, text: &str, surroundings: &Surroundings<'_>) -> Result<(), String> {
-        let item = (self.parse)(text, surroundings)?;
+    fn read(&self, value: &mut T, reader: &mut Reader<'_>, items: &[Node], private: bool) {
+        let mut known = HashSet::new();
         let list = (self.at)(value);
-        if list.contains(&item) {
-            return Err("is given twice; expected it once".into());
-        }
-        list.push(item);
-        Ok(())
+        list.clear();
+        reader.items(items, |reader, node| {
+            let Some(text) = node.text().filter(|_| !node.is_nothing()) else {
+                return reader
+                    .complain(&node.mark, format!("is {}; expected one of {}", what(node), self.kind));
+            };
+            let outcome = match (self.parse)(text, &reader.surroundings) {
+                Ok(item) if known.insert(item.clone()) => {
+                    list.push(item);
+                    Ok(())
+                }
+                Ok(_) => Err("is given twice; expected it once".into()),
+                Err(reason) => Err(reason),
+            };
+            reader.judge(outcome, private, text, &node.mark);
+        });
     }
 }
 
@@ -301,21 +312,34 @@ pub struct Reader<'a> {
     surroundings: Surroundings<'a>,
     path: String,
     found: Vec<(Mark, Problem)>,
+    /// How many more problems there are than anybody would read.
+    unheard: usize,
 }
+
+/// So many problems are told.
+pub const MOST_PROBLEMS: usize = 1000;
 
 impl<'a> Reader<'a> {
     /// A walk that has found nothing yet.
     pub fn new(surroundings: Surroundings<'a>) -> Self {
-        Self { surroundings, path: String::new(), found: vec![] }
+        Self { surroundings, path: String::new(), found: vec![], unheard: 0 }
     }
 
     /// All that is wrong, in the order of the text.
     pub fn problems(mut self) -> Vec<Problem> {
         self.found.sort_by(|(a, _), (b, _)| a.cmp(b));
-        self.found.into_iter().map(|(_, problem)| problem).collect()
+        let last = self.found.last().filter(|_| self.unheard > 0).map(|(mark, _)| Problem {
+            place: mark.document.to_string(),
+            message: format!("there are {} more problems", self.unheard),
+        });
+        self.found.into_iter().map(|(_, problem)| problem).chain(last).collect()
     }
 
     fn complain(&mut self, mark: &Mark, message: String) {
+        if self.found.len() >= MOST_PROBLEMS {
+            self.unheard += 1;
+            return;
+        }
         let place = match self.path.as_str() {
             "" => mark.to_string(),
             path => format!("{mark}: {path}"),
@@ -339,12 +363,12 @@ impl<'a> Reader<'a> {
         let entries = match &node.value {
             Value::Mapping(entries) => entries.as_slice(),
             _ => {
-                let rows = table.rows();
-                let message = format!("is {}; expected a mapping with {}", what(node), keys(&rows));
+                let keys = table.keys().join(", ");
+                let message = format!("is {}; expected a mapping with {keys}", what(node));
                 return self.complain(&node.mark, message);
             }
         };
-        self.look_at_keys(entries, |key| table.fields.iter().any(|field| field.key == key), || table.rows());
+        self.look_at_keys(entries, Some(&table.keys()));
         let (first, last): (Vec<_>, Vec<_>) = table.fields.iter().partition(|field| !field.late);
         for field in first.into_iter().chain(last) {
             let said = entries.iter().find(|entry| entry.key == field.key);
@@ -360,28 +384,22 @@ impl<'a> Reader<'a> {
         (table.finish)(value, &mut Scope { reader: self, node });
     }
 
-    /// Complains of keys that are unknown or given twice.
-    fn look_at_keys(
-        &mut self,
-        entries: &[Entry],
-        is_known: impl Fn(&str) -> bool,
-        rows: impl Fn() -> Vec<Row>,
-    ) {
-        for (index, entry) in entries.iter().enumerate() {
-            let key = plain_key(&entry.key);
-            if let Some(before) = entries[..index].iter().find(|other| other.key == entry.key) {
-                let message = format!("is given twice, first on line {}; expected it once", before.mark.line);
-                self.inside(&key, |reader| reader.complain(&entry.mark, message));
-            } else if !is_known(&entry.key) {
-                let rows = rows();
-                let close = |row: &&Row| strsim::osa_distance(&entry.key, row.key);
-                let nearest =
-                    rows.iter().min_by_key(close).filter(|row| close(row) <= 2.max(row.key.len() / 3));
-                let message = match nearest {
-                    Some(row) => format!("there is no such key; did you mean {}?", row.key),
-                    None => format!("there is no such key; expected {}", keys(&rows)),
-                };
-                self.inside(&key, |reader| reader.complain(&entry.mark, message));
+    /// Complains of keys that are given twice, and of those that are none of `known`, where only some are.
+    fn look_at_keys(&mut self, entries: &[Entry], known: Option<&[&str]>) {
+        let mut lines = HashMap::new();
+        for entry in entries {
+            let message = match lines.insert(entry.key.as_str(), entry.mark.line) {
+                Some(before) => Some(format!("is given twice, before on line {before}; expected it once")),
+                // Nobody would hear of it, and looking for the nearest key takes time.
+                None if self.found.len() >= MOST_PROBLEMS => {
+                    self.unheard +=
+                        usize::from(known.is_some_and(|known| !known.contains(&entry.key.as_str())));
+                    None
+                }
+                None => known.and_then(|known| unknown(&entry.key, known)),
+            };
+            if let Some(message) = message {
+                self.inside(&plain_key(&entry.key), |reader| reader.complain(&entry.mark, message));
             }
         }
     }
@@ -401,20 +419,10 @@ impl<'a> Reader<'a> {
                         format!("has too few items; expected {} or more: {}", list.least(), field.set.kind());
                     self.complain(&node.mark, message);
                 }
-                list.clear(value);
-                let expected = || format!("one of {}", list.kind());
-                self.items(items, |reader, item| match item.text().filter(|_| !item.is_nothing()) {
-                    Some(text) => {
-                        let outcome = list.push(value, text, &reader.surroundings);
-                        reader.judge(outcome, field.private, text, &item.mark);
-                    }
-                    None => {
-                        reader.complain(&item.mark, format!("is {}; expected {}", what(item), expected()))
-                    }
-                });
+                list.read(value, self, items, field.private);
             }
             (Set::Map(_, set), Value::Mapping(entries)) => {
-                self.look_at_keys(entries, |_| true, Vec::new);
+                self.look_at_keys(entries, None);
                 for entry in entries {
                     let key = plain_key(&entry.key);
                     self.inside(&key, |reader| match entry.value.text() {
@@ -580,6 +588,19 @@ fn plain_key(key: &str) -> String {
     let is_plain =
         !key.is_empty() && key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if is_plain { key.into() } else { format!("[{}]", shown(key)) }
+}
+
+/// What is wrong with a key that is none of these.
+fn unknown(key: &str, known: &[&str]) -> Option<String> {
+    if known.contains(&key) {
+        return None;
+    }
+    let close = |other: &&&str| strsim::osa_distance(key, other);
+    let nearest = known.iter().min_by_key(close).filter(|other| close(other) <= 2.max(other.len() / 3));
+    Some(match nearest {
+        Some(other) => format!("there is no such key; did you mean {other}?"),
+        None => format!("there is no such key; expected {}", known.join(", ")),
+    })
 }
 
 fn keys(rows: &[Row]) -> String {

@@ -108,7 +108,7 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
     check("healt: {}", &["1: healt: there is no such key; did you mean health?"]);
     check("zzz: {}", &["1: zzz: there is no such key; expected global, credentials"]);
     check("\"a b\": 1", &["1: [\"a b\"]: there is no such key"]);
-    check("health: {}\nhealth: {}", &["2: health: is given twice, first on line 1; expected it once"]);
+    check("health: {}\nhealth: {}", &["2: health: is given twice, before on line 1; expected it once"]);
     check("health: 3", &["1: health: is a text; expected a mapping with failures_to_down, failover_max"]);
     check("health: [1]", &["1: health: is a list; expected a mapping"]);
     check("services: {}", &["1: services: is a mapping; expected a list of mappings with name, sentinel"]);
@@ -213,7 +213,7 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
             "5: global.labels.service: is a label that we set ourselves; expected another name",
             "6: global.labels.le: is a label of histograms",
             "7: global.labels.ok: is a list; expected a text",
-            "8: global.labels.ok: is given twice, first on line 7",
+            "8: global.labels.ok: is given twice, before on line 7",
         ],
     );
     check(
@@ -386,6 +386,15 @@ zzz: 1
             "r.yaml:10: zzz",
         ]
     );
+}
+
+#[test]
+fn problems_without_end_have_an_end() {
+    let text: String = (0..100_000).map(|n| format!("k{n}: 1\n")).collect();
+    let problems = outcome(&text).expect_err("no key is known");
+    assert_eq!(problems.len(), reader::MOST_PROBLEMS + 1);
+    let last = problems.last().expect("it has some").to_string();
+    assert_eq!(last, "r.yaml: there are 99000 more problems");
 }
 
 #[test]
@@ -638,4 +647,52 @@ fn every_row_explains_itself_and_has_an_example_that_is_right() {
         });
         assert_eq!(about_it.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new(), "{path}");
     }
+}
+
+#[test]
+fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| fs::write(at(name), text).expect("a file");
+    let mut flags = Config::default();
+    flags.connect.password_file = Some(at("passwords.json"));
+    let mut file = File { path: at("r.yaml"), flags: Arc::new(flags), target_said: None };
+    let profile = "credentials: [{name: p, match: {hosts: [h]}, password_file: secret}]\n";
+    write("passwords.json", r#"{"h": "one"}"#);
+    write("secret", "hunter1\r\n");
+    write("r.yaml", profile);
+    let password = |config: &Config| {
+        let data = config.connect.profiles[0].data.as_ref().expect("a password");
+        let filed = config.connect.passwords.get("redis://h:6379").map(Secret::expose).unwrap_or_default();
+        format!("{} {filed}", data.password.expose())
+    };
+    let first = file.reload(|_| None).expect("it is all right");
+    assert_eq!(password(&first), "hunter1 one");
+    file = first.file.expect("where it came from");
+    write("passwords.json", r#"{"h": "two"}"#);
+    write("secret", "hunter2");
+    write("r.yaml", &format!("{profile}health: {{failures_to_down: 9}}"));
+    let second = file.reload(|_| None).expect("it is all right");
+    assert_eq!((password(&second).as_str(), second.resilience.health.failures_to_down), ("hunter2 two", 9));
+    for (name, text, expected) in [
+        ("passwords.json", "{", "passwords.json: is no password file"),
+        ("secret", "", "r.yaml:1: credentials[0].password_file: \"secret\" is an empty file"),
+        ("r.yaml", "{", "r.yaml:1: is no YAML"),
+    ] {
+        let before = fs::read(at(name)).expect("a file");
+        write(name, text);
+        let problems = file.reload(|_| None).expect_err(name);
+        assert_eq!(problems.len(), 1, "{name}");
+        let prefix = format!("{}/", folder.path().display());
+        let found = problems[0].to_string();
+        assert!(found.strip_prefix(&prefix).is_some_and(|found| found.starts_with(expected)), "{found}");
+        fs::write(at(name), before).expect("a file");
+    }
+    // What was gone comes back with the next one.
+    write("r.yaml", SERVICE);
+    let third = second.file.expect("where it came from").reload(|_| None).expect("it is all right");
+    assert_eq!((third.scrape.target, third.connect.profiles.len()), (None, 0));
+    write("r.yaml", "");
+    let fourth = third.file.expect("where it came from").reload(|_| None).expect("it is all right");
+    assert_eq!((fourth.scrape.target.is_some(), fourth.resilience.health.failures_to_down), (true, 3));
 }

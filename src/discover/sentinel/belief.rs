@@ -89,6 +89,8 @@ pub struct Belief {
     roles: BTreeMap<Arc<str>, (bool, Instant)>,
     /// The master that was confirmed.
     master: Option<Master>,
+    /// The master that was confirmed before we began.
+    master_before: Option<Master>,
     /// What a majority holds: epoch and master.
     held: Option<(u64, Arc<str>)>,
     /// What each Sentinel that answers holds.
@@ -121,6 +123,7 @@ impl Belief {
             members: Members::default(),
             roles: BTreeMap::new(),
             master: None,
+            master_before: None,
             held: None,
             votes: vec![],
             first_named: None,
@@ -135,6 +138,14 @@ impl Belief {
             silent: BTreeMap::new(),
             notices: vec![],
         }
+    }
+
+    /// Goes on where another one stopped that followed the same service: nobody is to see members or the
+    /// master go and come back. The master is confirmed anew, for it may be reached by another address.
+    /// Counters are none of it: whoever starts providers adds them up.
+    pub fn resume(&mut self, known: &Service, now: Instant) {
+        self.members.resume(&known.members, now);
+        self.master_before = known.master.clone();
     }
 
     /// Whom to ask.
@@ -301,6 +312,7 @@ impl Belief {
         let named = self.first_named.clone().filter(|named| *named != instance);
         match before.map(|master| master.instance).or(named) {
             Some(from) => self.complete(from, instance, epoch, now),
+            None if self.master_before.as_ref().is_some_and(|before| before.instance == instance) => {}
             None => {
                 let message = format!("{instance} is the master, at configuration epoch {epoch}.");
                 self.notice(Kind::Topology, None, Some(&instance), message);
@@ -348,7 +360,13 @@ impl Belief {
         }
         if self.episode.is_none() && signs.any() {
             let from = self.master.as_ref().map(|master| master.instance.clone());
-            let from = from.or(self.first_named.clone());
+            let from = from.or(self.first_named.clone()).or_else(|| {
+                // Nobody stands with a majority yet: the one that it is about.
+                let (_, answer) =
+                    answering.iter().find(|(_, answer)| Signs::of([*answer].into_iter()).any())?;
+                let address = rewrite(&self.service, answer.master.instance.address.clone());
+                Some(self.members.instance(&address))
+            });
             let heard = std::mem::take(&mut self.heard);
             let is_recent = heard.first().is_some_and(|at| now.at.saturating_duration_since(at) <= RECENT);
             let heard = if is_recent { heard } else { Phases::default() };
@@ -493,11 +511,15 @@ impl Belief {
             let failure = self.fellows.all().iter().find_map(|fellow| fellow.failure.as_ref())?;
             Some((failure.kind, failure.message.clone()))
         };
+        let before = || {
+            let before = self.master_before.clone()?;
+            self.members.get(&before.instance).map(|_| before)
+        };
         Service {
             name: self.service.name.clone(),
             kind: self.service.source.kind(),
             members: self.members.all(),
-            master: self.master.clone(),
+            master: self.master.clone().or_else(before),
             failover: self.episode.as_ref().map(Episode::failover),
             history: self.history.clone(),
             view: View::Sentinel(SentinelView {

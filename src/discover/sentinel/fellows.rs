@@ -200,10 +200,10 @@ impl Fellows {
             self.all.iter().filter(|f| f.is_listed).filter_map(|f| f.id.clone()).collect();
         self.all
             .retain(|fellow| fellow.is_listed || fellow.id.as_ref().is_none_or(|id| !listed.contains(id)));
-        let most_answer = self.answering().len() > self.distinct().len() / 2;
+        let enough_answer = 2 * self.answering().len() >= self.distinct().len();
         self.all.retain(|fellow| {
             let is_named = now.saturating_duration_since(fellow.named) < REMEMBERED;
-            fellow.is_listed || is_named || fellow.answer().is_some() || !most_answer
+            fellow.is_listed || is_named || fellow.answer().is_some() || !enough_answer
         });
     }
 

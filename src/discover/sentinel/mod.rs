@@ -57,7 +57,11 @@ pub async fn run(world: World, service: Arc<discover::Service>) {
         pace: paced,
         heard,
     };
-    let belief = Belief::new(service, Instant::now());
+    let now = Instant::now();
+    let mut belief = Belief::new(service.clone(), now);
+    if let Some(known) = world.board.get(&service.name) {
+        belief.resume(&known, now);
+    }
     let conversations = Conversations { watch, all: JoinSet::new(), running: BTreeMap::new() };
     let wake = BTreeMap::new();
     Provider { world, belief, conversations, pace, hearing, wake, published: None }.follow().await;

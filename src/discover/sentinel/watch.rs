@@ -16,6 +16,7 @@ use crate::connect::{
     Batch, Connection, Converse, Deadline, Error, Kind, Message, Replies, Reply, Subscription, Version,
 };
 use crate::discover::board::World;
+use crate::resilience::backoff::Backoff;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -36,8 +37,9 @@ const APART: Duration = Duration::from_millis(10);
 /// How often a candidate is asked for its role.
 const ROLE_EVERY: Duration = Duration::from_millis(50);
 
-/// The first and the longest pause after failures.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long to leave alone who failed.
+const BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5), attempts: u32::MAX };
 
 /// The pause after a refusal that will stay.
 const LASTING: Duration = Duration::from_secs(60);
@@ -72,19 +74,18 @@ pub struct Watch {
     pub heard: Sender<Heard>,
 }
 
-/// Growing pauses, each of them somewhere between a half and the whole.
+/// The pauses after failures in a row.
 #[derive(Debug, Default)]
-struct Backoff {
+struct Pauses {
     failures: u32,
 }
 
-impl Backoff {
+impl Pauses {
     fn next(&mut self) -> Duration {
-        let pause = PAUSES.0.saturating_mul(1 << self.failures.min(10)).min(PAUSES.1);
-        self.failures += 1;
-        // Each hasher of the standard library has keys of its own.
+        self.failures = self.failures.saturating_add(1);
+        // Each hasher of the standard library has keys of its own. Never nothing: others need their turn.
         let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        pause.mul_f64(0.5 + chance / 2.0)
+        BACKOFF.delay(self.failures, 0.5 + chance / 2.0)
     }
 }
 
@@ -100,18 +101,18 @@ impl Watch {
     /// Asks a Sentinel again and again: at the pace, and whenever it is woken.
     pub async fn ask(mut self, instance: Arc<str>, address: Address, wake: Arc<Notify>) {
         let mut asker = Asker::default();
-        let mut backoff = Backoff::default();
+        let mut pauses = Pauses::default();
         loop {
             let began = Instant::now();
             let said = asker.ask(&self, &address).await;
             let pause = match &said {
                 Ok(_) => {
-                    backoff = Backoff::default();
+                    pauses = Pauses::default();
                     None
                 }
                 Err(useless) => {
                     asker.connection = None;
-                    Some(backoff.next().max(if useless.kind == Kind::Auth { PAUSES.1 } else { APART }))
+                    Some(pauses.next().max(if useless.kind == Kind::Auth { BACKOFF.max } else { APART }))
                 }
             };
             if self.heard.send(Heard::Answer(instance.clone(), Box::new(said))).await.is_err() {
@@ -165,11 +166,11 @@ impl Watch {
         channels: Channels<'_>,
         mut read: impl FnMut(&Message) -> Option<Heard>,
     ) {
-        let mut backoff = Backoff::default();
+        let mut pauses = Pauses::default();
         loop {
             let error = match self.subscribe(address, side, channels).await {
                 Ok(mut subscription) => {
-                    backoff = Backoff::default();
+                    pauses = Pauses::default();
                     if self.heard.send(Heard::Listening).await.is_err() {
                         return;
                     }
@@ -190,7 +191,7 @@ impl Watch {
             };
             let kind = error.kind();
             let is_lasting = kind.is_lasting() || kind == Kind::Auth;
-            sleep(backoff.next().max(if is_lasting { LASTING } else { Duration::ZERO })).await;
+            sleep(pauses.next().max(if is_lasting { LASTING } else { Duration::ZERO })).await;
         }
     }
 

@@ -5,11 +5,13 @@
 //! three Sentinels name the new master, which is asked every few milliseconds; it stops when `/api/v1/services` names
 //! it, and when `/metrics` has a sample of it that says so. Times below zero mean that we knew before the majority.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,12 +105,14 @@ fn replace(set: &mut SentinelSet, exporter: &Exporter, kind: Kind) -> Round {
     let old = set.master_port();
     wait_for("the exporter to know the master and to find all well", LIMIT, || {
         let page = services(exporter);
-        (master_in(&page) == Some(old) && page.matches("\"health\":\"ok\"").count() == 3).then_some(())
+        let is_well = page.matches("\"health\":\"ok\"").count() == 3;
+        (master_in(&page) == Some(old) && is_well && masters_in(&metrics(exporter)) == [old]).then_some(())
     });
     let watch = set.watch();
     watch.wait_for(|port| port == old, LIMIT);
     let down = AtomicBool::new(false);
     let over = AtomicBool::new(false);
+    let new = OnceLock::new();
     let (began, services_at, samples_at, known) = thread::scope(|scope| {
         let services_at = scope.spawn(|| {
             let mut found = None;
@@ -126,11 +130,16 @@ fn replace(set: &mut SentinelSet, exporter: &Exporter, kind: Kind) -> Round {
         });
         let samples_at = scope.spawn(|| {
             let started = Instant::now();
+            // At the beginning only the old one says that it is the master.
+            let mut first = BTreeMap::new();
             while started.elapsed() < LIMIT {
-                let page = get(exporter, &format!("/metrics?service={SERVICE}"));
+                let page = metrics(exporter);
                 let now = Instant::now();
-                if has_master_other_than(&page, old) {
-                    return Some(now);
+                for port in masters_in(&page) {
+                    first.entry(port).or_insert(now);
+                }
+                if let Some(found) = new.get().and_then(|new| first.get(new)) {
+                    return Some(*found);
                 }
                 thread::sleep(BETWEEN_PAGES);
             }
@@ -141,7 +150,8 @@ fn replace(set: &mut SentinelSet, exporter: &Exporter, kind: Kind) -> Round {
             Kind::Planned => set.failover(),
             Kind::Crash => drop(set.node(old).kill()),
         }
-        let (_, known) = watch.wait_for(|port| port != old, LIMIT);
+        let (port, known) = watch.wait_for(|port| port != old, LIMIT);
+        new.get_or_init(|| port);
         let samples_at = samples_at.join().expect("no panic while asking for metrics");
         if samples_at.is_some() {
             thread::sleep(Duration::from_secs(1));
@@ -187,14 +197,20 @@ fn master_in(page: &str) -> Option<u16> {
     rest.split('"').next()?.rsplit(':').next()?.parse().ok()
 }
 
-/// Whether a member on another port is a master by its own sample.
-fn has_master_other_than(page: &str, old: u16) -> bool {
-    page.lines().any(|line| {
-        line.starts_with("redis_member_role{")
-            && line.contains("role=\"master\"")
-            && line.ends_with(" 1")
-            && !line.contains(&format!(":{old}\""))
-    })
+fn metrics(exporter: &Exporter) -> String {
+    get(exporter, &format!("/metrics?service={SERVICE}"))
+}
+
+/// The ports of the members that are masters by their own samples.
+fn masters_in(page: &str) -> Vec<u16> {
+    let is_one = |line: &&str| {
+        line.starts_with("redis_member_role{") && line.contains("role=\"master\"") && line.ends_with(" 1")
+    };
+    let port = |line: &str| {
+        let (_, rest) = line.split_once("instance=\"")?;
+        rest.split('"').next()?.rsplit(':').next()?.parse().ok()
+    };
+    page.lines().filter(is_one).filter_map(port).collect()
 }
 
 /// Median and maximum; not a number where a value is missing.
@@ -203,7 +219,8 @@ fn summary(mut values: Vec<f64>) -> (f64, f64) {
         return (f64::NAN, f64::NAN);
     }
     values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[values.len() - 1])
+    let (low, high) = ((values.len() - 1) / 2, values.len() / 2);
+    (f64::midpoint(values[low], values[high]), values[values.len() - 1])
 }
 
 fn of_kind(rounds: &[Round], kind: Kind, value: fn(&Round) -> f64) -> Vec<f64> {
@@ -261,8 +278,8 @@ mod tests {
         assert_eq!(master_in("{\"services\":[{\"master\":\"127.0.0.1:6379\",\"members\":[]}]}"), Some(6379));
         assert_eq!(master_in("{\"services\":[{\"master\":null,\"members\":[]}]}"), None);
         let page = "redis_member_role{service=\"bench\",instance=\"127.0.0.1:2\",role=\"master\"} 1\n";
-        assert!(has_master_other_than(page, 1) && !has_master_other_than(page, 2));
-        assert!(!has_master_other_than(&page.replace(" 1\n", " 0\n"), 1));
+        assert_eq!(masters_in(page), [2]);
+        assert_eq!(masters_in(&page.replace(" 1\n", " 0\n")), [0_u16; 0]);
     }
 
     #[test]
@@ -272,5 +289,6 @@ mod tests {
         assert_eq!((millis(now, Some(later)), millis(later, Some(now))), (5.0, -5.0));
         assert!(millis(now, None).is_nan() && summary(vec![1.0, f64::NAN]).1.is_nan());
         assert_eq!(summary(vec![3.0, 1.0, 2.0]), (2.0, 3.0));
+        assert_eq!(summary(vec![4.0, 1.0, 2.0, 9.0]), (3.0, 9.0));
     }
 }
