@@ -18,6 +18,7 @@
 //! - [`many`]: many targets and many callers at once
 //! - [`lists`]: services whose members are listed, in the configuration and in files
 //! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
+//! - `health`: a hiccup told from an outage
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
@@ -30,6 +31,7 @@ mod behaviours;
 mod credentials;
 mod differential;
 mod failover;
+mod health;
 mod hostile;
 mod lists;
 mod key_scans;
