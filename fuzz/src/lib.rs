@@ -203,6 +203,7 @@ fn collect(mut stranger: Stranger<'_>) -> String {
         config,
         keys,
         scope: Default::default(),
+        keys_per_second: None,
         ping: true,
         deadline,
         nodes: &Alone,

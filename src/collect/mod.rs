@@ -226,6 +226,11 @@ pub struct Work<'a> {
     pub refused: HashMap<&'static str, Kind>,
     /// The masters of the cluster, once a collector asked: all of them share the conversations.
     pub masters: Option<keys::Masters>,
+    /// How fast keys are looked at.
+    pub pace: keys::Pace,
+    /// Whether this is one node of a Cluster, and the others are looked at by themselves: what is not here is
+    /// not looked for elsewhere, and a replica reads what it has.
+    pub only_here: bool,
 }
 
 /// Reaches other nodes of the cluster that the target belongs to, with the target's credentials and TLS.

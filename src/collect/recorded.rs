@@ -94,6 +94,8 @@ impl Recorded {
                     replies: &mut replies,
                     refused: Default::default(),
                     masters: None,
+                    pace: Default::default(),
+                    only_here: false,
                 };
                 runtime.block_on(run(&mut work, &mut out))?;
             }

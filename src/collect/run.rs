@@ -5,11 +5,12 @@
 //! nearly all; the second asks what depends on INFO. What a server refused for good is remembered in
 //! [`Memory`] and not asked again while its run_id stays.
 
+use super::keys::Pace;
 use super::round::{Round, blame, readers, settle};
 use super::snapshot::{Progress, Snapshot};
 use super::{ALL, Collector, Context, Facts, Failure, How, Info, Memory, Nodes, When, Work};
 use crate::config::collect::{Collect, Keys};
-use crate::connect::{Batch, Converse, Deadline, Error, Kind, Replies, Server};
+use crate::connect::{Batch, Converse, Deadline, Error, Kind, Mode, Replies, Server};
 use exposition::{Builder, Families};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Request<'a> {
     pub keys: &'a Keys,
     /// Which part of it all.
     pub scope: Scope,
+    /// How many keys are looked at in a second at most.
+    pub keys_per_second: Option<u32>,
     /// Whether to PING first, and export how long it took.
     pub ping: bool,
     /// Until when to be done.
@@ -42,7 +45,8 @@ pub enum Scope {
     Everything,
     /// All but those that look at keys, which may take minutes.
     WithoutKeys,
-    /// Those that look at keys. INFO is asked, for what the server is, and not published.
+    /// Those that look at keys, and of a Cluster at those of this node. INFO is asked, for what the server is, and
+    /// not published.
     KeysOnly,
 }
 
@@ -247,6 +251,7 @@ impl Visit<'_> {
             blame(error, self.snapshot);
             return self.refused;
         }
+        let is_cluster_node = self.context.server.is_some_and(|server| server.mode == Mode::Cluster);
         let builders: Vec<_> = workers.iter().map(|_| self.builder()).collect();
         let mut talk = Work {
             server: self.server,
@@ -256,6 +261,8 @@ impl Visit<'_> {
             replies,
             refused: self.context.memory.refused.clone(),
             masters: None,
+            pace: Pace::new(self.request.keys_per_second),
+            only_here: self.request.scope == Scope::KeysOnly && is_cluster_node,
         };
         for ((collector, run), mut out) in workers.into_iter().zip(builders) {
             let outcome = run(&mut talk, &mut out).await;
@@ -364,6 +371,7 @@ mod tests {
                 config: &config,
                 keys: &keys,
                 scope: Scope::Everything,
+                keys_per_second: None,
                 ping: false,
                 nodes: &Alone,
                 clock: unix_now,

@@ -89,6 +89,11 @@ impl Deadline {
         Self { connect_limit, ..self }
     }
 
+    /// When everything must be done.
+    pub fn end(self) -> Instant {
+        self.end
+    }
+
     /// When the next wait must end.
     pub fn next(self) -> Instant {
         self.end.min(Instant::now() + self.silence)

@@ -16,7 +16,7 @@ use crate::config::compat::Warning;
 use crate::discover::merge::Identities;
 use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
-use crate::scrape::{Fleet, Store, once};
+use crate::scrape::{Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
 use crate::serve::reload::Wanted;
 use crate::serve::web::Web;
@@ -146,6 +146,13 @@ impl Daemon {
             metrics: metrics.clone(),
         };
         tasks.start("fleet", fleet.run());
+        let key_scans = KeyScans {
+            config: config.clone(),
+            scraper: scraper.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+        };
+        tasks.start("key scans", key_scans.run());
 
         let (ready, is_ready) = watch::channel(true);
         let state = State {

@@ -8,6 +8,7 @@
 //! - [`service`]: what follows from all members of a service together: who is the master, lag, failovers
 //! - [`shape`]: the outcome of a collection as metric families
 //! - [`fleet`]: every member of every service, collected each interval
+//! - [`key_scans`]: the keys of members, looked at apart from ticks
 //! - [`store`]: the members, and the latest that is known of each
 //! - [`member`]: that as metric families
 //! - [`book`]: what is kept of a service
@@ -17,6 +18,7 @@
 
 pub mod book;
 pub mod fleet;
+pub mod key_scans;
 pub mod member;
 pub mod once;
 pub mod replication;
@@ -27,6 +29,7 @@ pub mod target;
 pub mod worker;
 
 pub use fleet::Fleet;
+pub use key_scans::KeyScans;
 pub use once::{Collections, Crowded, Membership, Scraper, Wanted};
 pub use store::{Slot, Store};
 pub use target::{Job, Place};

@@ -279,6 +279,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
         collect: service.map_or(&config.collect, |service| &service.collect),
         allow: &config.scrape.allow,
         clients: &shared.clients,
+        keys_per_second: Some(config.scrape.key_scans.keys_per_second),
         backoff,
     };
     let mut lent = target.lend();

@@ -244,6 +244,12 @@ impl Slot {
         self.tell(change, events);
     }
 
+    /// Drops what a scan of its keys made that long ago or earlier.
+    pub(super) fn forget_keys(&self, age: Duration) {
+        let now = Instant::now();
+        self.state().keys.take_if(|keys| now.saturating_duration_since(keys.taken) >= age);
+    }
+
     /// Takes in what a scan of its keys made.
     pub(super) fn scanned(&self, parts: Vec<Arc<Families>>) {
         self.state().keys = Some(Arc::new(Keys { parts, taken: Instant::now() }));

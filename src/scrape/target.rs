@@ -128,6 +128,9 @@ pub struct Target {
     state: Mutex<State>,
 }
 
+/// What somebody asked for.
+type Asked = (Keys, Scope);
+
 struct State {
     connection: Option<Connection>,
     memory: Memory,
@@ -139,7 +142,7 @@ struct State {
     /// The role that INFO said last.
     role: String,
     /// Collections that somebody may join, by what they are asked for.
-    under_way: Vec<((Keys, Scope), Weak<watch::Sender<Snapshot>>)>,
+    under_way: Vec<(Asked, Weak<watch::Sender<Snapshot>>)>,
     used: Instant,
 }
 

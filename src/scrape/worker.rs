@@ -31,6 +31,8 @@ pub struct Worker<'a> {
     pub allow: &'a [HostPattern],
     /// TLS towards Redis.
     pub clients: &'a tls::Clients,
+    /// How fast keys are looked at where nothing else is.
+    pub keys_per_second: Option<u32>,
     /// How often a connection is tried.
     pub backoff: Backoff,
 }
@@ -50,6 +52,7 @@ impl Worker<'_> {
             config: self.collect,
             keys,
             scope,
+            keys_per_second: self.keys_per_second.filter(|_| scope == Scope::KeysOnly),
             ping: self.connect.ping,
             deadline,
             clock: run::unix_now,

@@ -31,7 +31,6 @@ fn at(port: u16) -> String {
 fn assert_soon(watch: &Watch, new: u16, known: Instant) {
     let (named, samples) = watch.wait_for_master(&at(new));
     let (named, samples) = (named.saturating_duration_since(known), samples.saturating_duration_since(known));
-    println!("named after {named:?}, samples after {samples:?}");
     assert!(named <= SOON, "the API named it {named:?} after the majority");
     assert!(samples <= SOON, "its samples came {samples:?} after the majority");
 }

@@ -5,10 +5,12 @@
 //! - [`page`]: what an answer says, read without the parsers of the daemon
 //! - [`servers`]: every server, every way to reach one, and the connection that is kept
 //! - [`refusals`]: servers that say no, in whole or in part
+//! - [`key_scans`]: keys of members, apart from ticks
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
 //! - [`sentinel`]: a service behind Sentinels, through failovers
 //! - `retry`: what is tried again within a collection, and what is not
+//! - [`retry`]: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
@@ -32,6 +34,7 @@ mod failover;
 mod health;
 mod hostile;
 mod lists;
+mod key_scans;
 mod many;
 mod random;
 mod refusals;

@@ -221,6 +221,7 @@ fn collect(name: &str, form: Form, server: Option<Server>, config: &Collect) -> 
     runtime.block_on(async {
         let request = Request {
             scope: Default::default(),
+            keys_per_second: None,
             config,
             keys: &config.keys,
             ping: false,

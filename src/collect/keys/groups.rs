@@ -134,6 +134,7 @@ async fn step(
     let eval = if refusals.knows("EVAL") { "EVAL_RO" } else { "EVAL" };
     refusals.check(eval)?;
     refusals.check(INSIDE)?;
+    node.pace(cursor.count()).await?;
     let count = cursor.count().to_string();
     let mut words: Vec<&[u8]> = vec![eval.as_bytes(), SCRIPT.as_bytes(), b"0", cursor.at()];
     words.extend([count.as_bytes(), LONGEST.as_bytes()]);

@@ -6,6 +6,7 @@
 //! - [`groups`]: keys counted by group, inside the server
 //! - [`walk`]: from names and patterns to batches of keys, each on the server that holds it
 //! - [`scan`]: one SCAN in a loop that ends
+//! - [`pace`]: how fast
 //! - [`shards`]: which servers hold the keys, and pipelined batches in a database of theirs
 //!
 //! What a newcomer would get wrong: the connection is kept and shared with everybody else, so no database
@@ -14,11 +15,13 @@
 pub mod check;
 pub mod count;
 pub mod groups;
+pub mod pace;
 pub mod scan;
 pub mod shards;
 pub mod streams;
 pub mod walk;
 
+pub use pace::Pace;
 pub use shards::Masters;
 
 use super::{Collector, Context, When};

@@ -86,6 +86,7 @@ impl<'a> Scan<'a> {
         if self.cursor.is_done() {
             return Ok(None);
         }
+        node.pace(self.cursor.count()).await?;
         let count = self.cursor.count().to_string();
         let mut words: Vec<&[u8]> = vec![b"SCAN", self.cursor.at(), b"MATCH", self.pattern.as_bytes()];
         words.extend([b"COUNT".as_slice(), count.as_bytes()]);

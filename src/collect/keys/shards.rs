@@ -2,7 +2,14 @@
 //!
 //! In cluster mode the target itself may be a replica; its keys are seen on its master. ACL: `+cluster|slots`,
 //! and `+cluster|myid` saves a connection. <https://redis.io/docs/latest/commands/cluster-slots/>
+//!
+//! Where one node of a Cluster is looked at by itself ([`Work::only_here`]), it is the only server. A replica
+//! reads its keys to those alone who said READONLY (SCAN it answers to all): so each batch of key work there
+//! begins with it and ends with READWRITE. ACL: `+readonly +readwrite`; without them the keys of a replica can be
+//! counted by SCAN and not looked at.
+//! <https://redis.io/docs/latest/commands/readonly/>
 
+use super::Pace;
 use crate::collect::refusals::Refusals;
 use crate::collect::{Failure, Nodes, Work};
 use crate::connect::{Batch, Converse, Deadline, Replies, Reply};
@@ -33,26 +40,45 @@ pub struct Shards<'a> {
     deadline: Deadline,
     /// `None`: on the target alone.
     masters: Option<&'a mut Masters>,
+    pace: &'a mut Pace,
     may_select: bool,
+    only_here: bool,
+    /// Whether the target is a replica of a Cluster that is looked at by itself.
+    is_replica: bool,
 }
 
 impl<'a> Shards<'a> {
     /// Finds out which servers hold the keys. Fails when the cluster does not tell.
     pub async fn open(work: &'a mut Work<'_>) -> Result<(Self, Refusals<'a>), Failure> {
-        let Work { server, context, deadline, nodes, replies, refused, masters } = work;
+        let Work { server, context, deadline, nodes, replies, refused, masters, pace, only_here } = work;
+        let follows = context.config.cluster && !*only_here;
+        let is_replica =
+            *only_here && context.info.and_then(|info| info.get("role")).is_some_and(|role| role == "slave");
         let may_select = !refused.contains_key("SELECT");
         let mut refusals = Refusals::new(refused);
         let mut batch = Batch::default();
-        if context.config.cluster && masters.is_none() {
+        if follows && masters.is_none() {
             let found = ask_masters(&mut **server, &mut batch, replies, *deadline, &mut refusals).await?;
             *masters = Some(Masters(found));
         }
-        let masters = masters.as_mut().filter(|_| context.config.cluster);
+        let masters = masters.as_mut().filter(|_| follows);
         if masters.is_some() {
             refusals.forget_from_now_on();
         }
         let (nodes, deadline) = (*nodes, *deadline);
-        Ok((Self { target: &mut **server, nodes, replies, batch, deadline, masters, may_select }, refusals))
+        let shards = Self {
+            target: &mut **server,
+            nodes,
+            replies,
+            batch,
+            deadline,
+            masters,
+            pace,
+            may_select,
+            only_here: *only_here,
+            is_replica,
+        };
+        Ok((shards, refusals))
     }
 
     /// The numbers of the servers that hold keys.
@@ -62,7 +88,12 @@ impl<'a> Shards<'a> {
 
     /// Whether this is cluster mode.
     pub fn is_cluster(&self) -> bool {
-        self.masters.is_some()
+        self.masters.is_some() || self.only_here
+    }
+
+    /// Whether this is one node of a Cluster, and nobody looks elsewhere.
+    pub fn only_here(&self) -> bool {
+        self.only_here
     }
 
     /// The database of a pattern: a Cluster has only one.
@@ -99,8 +130,10 @@ impl<'a> Shards<'a> {
             replies: self.replies,
             batch: &mut self.batch,
             deadline: self.deadline,
+            pace: self.pace,
             may_select: self.may_select,
-            elsewhere: false,
+            is_replica: self.is_replica,
+            detour: None,
         })
     }
 
@@ -162,46 +195,70 @@ pub struct Node<'a> {
     replies: &'a mut Replies,
     batch: &'a mut Batch,
     deadline: Deadline,
+    pace: &'a mut Pace,
     may_select: bool,
-    /// Whether the batch works in another database than the conversation.
-    elsewhere: bool,
+    is_replica: bool,
+    /// How the batch begins, and ends the other way round.
+    detour: Option<Detour>,
+}
+
+/// A state of the conversation that one batch needs and nobody else expects.
+#[derive(Clone, Copy)]
+enum Detour {
+    /// Another database.
+    Database,
+    /// A replica of a Cluster reads its keys.
+    ReadOnly,
 }
 
 impl Node<'_> {
     /// An empty batch of commands that will run in database `db`.
     pub fn batch(&mut self, db: u32) -> &mut Batch {
         self.batch.clear();
-        self.elsewhere = db != self.server.database();
-        if self.elsewhere {
-            self.batch.push(&["SELECT", itoa::Buffer::new().format(db)]);
+        self.detour = match db != self.server.database() {
+            true => Some(Detour::Database),
+            false => self.is_replica.then_some(Detour::ReadOnly),
+        };
+        match self.detour {
+            Some(Detour::Database) => self.batch.push(&["SELECT", itoa::Buffer::new().format(db)]),
+            Some(Detour::ReadOnly) => self.batch.push(&["READONLY"]),
+            None => {}
         }
         self.batch
     }
 
+    /// Waits until so many keys may be looked at: before the batch.
+    pub async fn pace(&mut self, keys: u32) -> Result<(), Failure> {
+        self.pace.wait(keys, self.deadline).await
+    }
+
     /// Asks the batch. Fails when the database cannot be selected: then nothing is known of it.
     pub async fn ask(&mut self) -> Result<Answered<'_>, Failure> {
-        let mut skip = 0;
-        if self.elsewhere {
-            if !self.may_select {
+        match self.detour {
+            Some(Detour::Database) if !self.may_select => {
                 return Err(Failure::Remembered { what: "SELECT", kind: crate::connect::Kind::NoPerm });
             }
-            self.batch.push(&["SELECT", itoa::Buffer::new().format(self.server.database())]);
-            skip = 1;
+            Some(Detour::Database) => {
+                self.batch.push(&["SELECT", itoa::Buffer::new().format(self.server.database())]);
+            }
+            Some(Detour::ReadOnly) => self.batch.push(&["READWRITE"]),
+            None => {}
         }
         self.server.ask(self.batch, self.replies, self.deadline).await?;
-        if self.elsewhere {
+        if let Some(detour) = self.detour {
             let refusal = |index| self.replies.get(index).and_then(Reply::error);
             let there = refusal(0);
             let back = refusal(self.replies.len().saturating_sub(1));
             if there.is_none() && back.is_some() {
-                // Whoever comes next would take this database for another.
+                // Whoever comes next would take this conversation for another.
                 self.server.give_up();
             }
-            if let Some(refusal) = there.or(back) {
+            // Without READONLY there are answers too, if not to all.
+            if let (Detour::Database, Some(refusal)) = (detour, there.or(back)) {
                 return Err(Failure::refused("SELECT", refusal));
             }
         }
-        Ok(Answered { replies: self.replies, skip })
+        Ok(Answered { replies: self.replies, skip: usize::from(self.detour.is_some()) })
     }
 }
 
@@ -302,8 +359,10 @@ mod tests {
             replies: &mut replies,
             batch: &mut batch,
             deadline: Deadline::until(Instant::now() + Duration::from_secs(1)),
+            pace: &mut Pace::default(),
             may_select: true,
-            elsewhere: false,
+            is_replica: false,
+            detour: None,
         };
         node.batch(3).push(&["TYPE", "k"]);
         assert!(node.ask().await.is_err());
@@ -348,6 +407,8 @@ mod tests {
             replies: &mut replies,
             refused: Default::default(),
             masters: None,
+            pace: Pace::default(),
+            only_here: false,
         };
         let How::Work(run) = super::super::check::COLLECTOR.how else { panic!() };
         let mut out = Builder::new();

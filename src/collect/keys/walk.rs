@@ -52,7 +52,8 @@ pub async fn walk<L: Look>(
     let plain = plain.into_iter().chain(wanted.single);
     let names = plain.map(|key| (shards.database(key.db), key.pattern.clone())).collect();
     let moved = look_at(names, shards, looker, refusals).await;
-    if !moved.is_empty() {
+    // What is on another node is found there.
+    if !moved.is_empty() && !shards.only_here() {
         if let Err(failure) = shards.refresh(refusals).await {
             refusals.note(failure);
         }
