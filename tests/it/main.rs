@@ -19,6 +19,7 @@
 //! - [`lists`]: services whose members are listed, in the configuration and in files
 //! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
 //! - `health`: a hiccup told from an outage
+//! - `resharding`: a Cluster that changes while it is watched
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
@@ -38,6 +39,7 @@ mod key_scans;
 mod many;
 mod random;
 mod refusals;
+mod resharding;
 mod retry;
 mod secrets;
 mod sentinel;
