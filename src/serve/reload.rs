@@ -20,8 +20,11 @@ pub type Reloads = mpsc::Sender<Wanted>;
 
 /// Answers `/-/reload`.
 pub async fn page(state: State, method: Method) -> Response<Body> {
-    let has_passwords = state.config.borrow().connect.password_file.is_some();
-    let has_anything = has_passwords || state.web.has_document();
+    let (has_passwords, has_document) = {
+        let config = state.config.borrow();
+        (config.connect.password_file.is_some(), config.file.is_some())
+    };
+    let has_anything = has_passwords || has_document || state.web.has_document();
     let is_write = method == Method::POST || method == Method::PUT;
     if !is_write && method != Method::GET {
         let mut response = response::error(StatusCode::METHOD_NOT_ALLOWED, "expected POST or PUT");
