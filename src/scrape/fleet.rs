@@ -265,7 +265,10 @@ impl Round {
     async fn run(self) -> Key {
         let mut members = JoinSet::new();
         let config = &self.config;
-        for slot in &self.slots {
+        // Where there is no room for all, those go first whose turn is longest ago. Else the last would never be read.
+        let mut slots: Vec<_> = self.slots.iter().collect();
+        slots.sort_by_cached_key(|slot| slot.view().latest.map(|latest| latest.taken));
+        for slot in slots {
             let job = Job::of_member(config, &slot.service, &slot.member, Scope::WithoutKeys);
             let Some(job) = job else { continue };
             let time = config.scrape.timeout;
