@@ -20,6 +20,8 @@
 //! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
 //! - `health`: a hiccup told from an outage
 //! - `resharding`: a Cluster that changes while it is watched
+//! - `services`: a fleet as it is served, and another configuration without a restart
+//! - `prometheus`: what a real one makes of it
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
@@ -37,6 +39,7 @@ mod hostile;
 mod lists;
 mod key_scans;
 mod many;
+mod prometheus;
 mod random;
 mod refusals;
 mod resharding;
@@ -44,6 +47,7 @@ mod retry;
 mod secrets;
 mod sentinel;
 mod servers;
+mod services;
 mod time;
 
 use page::Page;
