@@ -195,11 +195,16 @@ fn check_life(part: Part) {
     let service = watched.soon("the failover", |service| service.history.completed == 2);
     let last = service.history.last.clone().expect("the last failover");
     assert_eq!((&*last.from, &*last.to, service.history.aborted), (&*seed, &*heir, 0));
-    assert!(last.began.is_some_and(|began| began < last.confirmed), "we heard of it before it was over");
+    // Valkey 9 can be done with it between two questions.
+    let is_heard = last.began.is_some();
+    assert!(is_heard || part == Part::Valkey9, "we hear of it before it is over");
+    assert!(last.began.is_none_or(|began| began < last.confirmed));
     assert_eq!((&*view(&service).masters[&own], shard(&service, &seed)), (&*heir, own));
     let service = watched.until("the dead one to be seen as such", |service| view(service).reachable == 5);
     assert_eq!((service.members.len(), view(&service).without_replica), (6, 1));
-    watched.told_once(&format!("the cluster does not reach {seed}, the master of 5461 slots"));
+    if is_heard {
+        watched.told_once(&format!("the cluster does not reach {seed}, the master of 5461 slots"));
+    }
     watched.told_once(&format!("{heir} is the master of 5461 slots in the place of {seed}"));
 
     // It comes back as a replica.
@@ -272,6 +277,20 @@ fn valkey_9_is_followed_through_all_that_a_cluster_does() {
 #[test]
 fn redis_6_2_is_followed_through_all_that_a_cluster_does() {
     check_life(Part::Redis62);
+}
+
+#[test]
+fn a_planned_failover_is_known_long_before_the_interval_is_over() {
+    let cluster = Cluster::start(Part::Redis8, 3, 1);
+    let watched = watch(&[cluster.nodes[5].address()], |_, config| {
+        config.discover.interval = Duration::from_secs(600);
+    });
+    let service = watched.sound(&cluster, 3);
+    let old = cluster.masters()[2].address();
+    let heir = companions(&service, &old)[0].clone();
+    cluster.failover(index(&cluster, &heir));
+    let service = watched.soon("a planned failover", |service| service.history.completed == 1);
+    assert_eq!(service.history.last.as_ref().map(|last| &*last.to), Some(&*heir));
 }
 
 #[test]

@@ -47,24 +47,26 @@ impl Reloader {
         config.and(web)
     }
 
+    /// Reads the configuration file again, and what it and the flags name.
     fn config(&self) -> Result<(), String> {
         let running = self.publish.borrow().clone();
-        let mut config = match &running.file {
-            Some(file) => file.load(|name| std::env::var_os(name)).map_err(|problems| {
+        if let Some(file) = &running.file {
+            let config = file.reload(|name| std::env::var_os(name)).map_err(|problems| {
                 let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                format!("failed to reload the configuration file: {}", problems.join("; "))
-            })?,
-            None => Config::clone(&running),
-        };
-        if let Some(path) = &config.connect.password_file {
+                format!("failed to reload the configuration: {}", problems.join("; "))
+            })?;
+            self.publish.send_replace(Arc::new(config));
+        } else if let Some(path) = &running.connect.password_file {
             let text = validate::read(path);
             let passwords = text.and_then(|text| credentials::parse_password_file(&text));
-            config.connect.passwords =
+            let passwords =
                 passwords.map_err(|reason| format!("failed to reload passwords file: {reason}"))?;
-        }
-        // Where nothing names a file there is nothing new, and nobody is to be woken.
-        if config.file.is_some() || config.connect.passwords != running.connect.passwords {
-            self.publish.send_replace(Arc::new(config));
+            // Where nothing is new, nobody is to be woken.
+            if passwords != running.connect.passwords {
+                let mut config = Config::clone(&running);
+                config.connect.passwords = passwords;
+                self.publish.send_replace(Arc::new(config));
+            }
         }
         Ok(())
     }

@@ -8,8 +8,8 @@
 //! - [`key_scans`]: keys of members, apart from ticks
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
-//! - [`retry`]: what is tried again within a collection, and what is not
 //! - [`sentinel`]: a service behind Sentinels, through failovers
+//! - `retry`: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it

@@ -1,7 +1,8 @@
 //! The command line and the environment of redis_exporter, as the way to a [`Config`].
 //!
 //! [`flags`] is the table of all flags, [`words`] finds what was said of each and where, [`draft`] turns it
-//! into a configuration. Help, completions and `docs/flags.md` are written from the table by `cli`.
+//! into a configuration. Help, completions and `docs/flags.md` are written from the table by `cli`. [`mod@migrate`]
+//! turns all that into a document, with the jobs of a [`prometheus`].
 //!
 //! Why no argument parser from a library: operators bring their start scripts along, so the syntax is that
 //! of Go (`-flag`, `--flag`, `=` or a blank before the value, booleans by `=` only), the environment is a
@@ -201,11 +202,13 @@ fn with_document(
         env(name)
     })?;
     if !config.discover.services.is_empty() {
+        let asked = asked.into_inner();
         let said = LOGIN.map(|name| words.said(name));
-        let said: Vec<_> =
-            said.into_iter().filter(|said| said.texts.iter().any(|text| !text.is_empty())).collect();
-        warnings.retain(|warning| said.iter().all(|said| said.place != warning.place));
-        warnings.extend(said.into_iter().map(|said| {
+        let said = said.into_iter().filter(|said| said.texts.iter().any(|text| !text.is_empty()));
+        let idle: Vec<_> = said.filter(|said| !asked.contains(&said.place)).collect();
+        // What the flags alone would do with the password does not happen either.
+        warnings.retain(|warning| LOGIN.iter().all(|name| words.said(name).place != warning.place));
+        warnings.extend(idle.into_iter().map(|said| {
             Warning {
                 place: said.place.clone(),
                 message:

@@ -238,6 +238,12 @@ fn services_of_a_document_take_the_place_of_the_target_of_the_flags() {
     check(&services, &[], &[("REDIS_ADDR", "")], ("", 0));
     check(&services, &["--redis.password=pw", "--redis.user=me"], &[], ("", 2));
     check(&services, &["--redis.addr="], &[("REDIS_PASSWORD", "pw")], ("", 1));
+    let by_variable = file(
+        "variable.yaml",
+        "services: [{name: a, instances: [h]}]\ncredentials: [{name: p, match: {services: [a]}, password_env: REDIS_PASSWORD}]",
+    );
+    check(&by_variable, &[], &[("REDIS_PASSWORD", "pw")], ("", 0));
+    check(&by_variable, &["--redis.addr="], &[("REDIS_PASSWORD", "pw"), ("REDIS_USER", "me")], ("", 1));
     check(&none, &[], &[], ("redis://localhost:6379", 0));
     check(&none, &["--redis.addr=h"], &[("REDIS_PASSWORD", "pw")], ("redis://h:6379", 0));
     for (args, env, place) in [

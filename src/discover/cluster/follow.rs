@@ -85,6 +85,19 @@ impl Lasting {
     }
 }
 
+/// Something for which it is worth asking again soon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Cause {
+    /// Something happens to this node.
+    Node(Arc<str>),
+    /// We do not reach this master, whatever its cluster says.
+    Silent(Arc<str>),
+    /// The master of this shard fails, or another one is named.
+    Shard(Arc<str>),
+    /// Slots are on the move.
+    Moving,
+}
+
 /// Follows one Cluster.
 #[derive(Debug)]
 pub struct Follower {
@@ -102,11 +115,13 @@ pub struct Follower {
     owners: Vec<u16>,
     moving: Option<Move>,
     uncovered: u32,
+    /// What the nodes said last of the cluster as a whole.
+    is_ok: bool,
     disagreement: Lasting,
     contest: Lasting,
     is_silent: bool,
-    /// Since when something is happening.
-    restless_since: Option<Instant>,
+    /// Since when something is happening: what stays for long must not hide what comes later.
+    restless_since: HashMap<Cause, Instant>,
 }
 
 impl Follower {
@@ -122,16 +137,24 @@ impl Follower {
             owners: vec![0; usize::from(SLOTS)],
             moving: None,
             uncovered: 0,
+            is_ok: true,
             disagreement: Lasting::default(),
             contest: Lasting::default(),
             is_silent: false,
-            restless_since: None,
+            restless_since: HashMap::new(),
         }
     }
 
-    /// Takes note that nobody answered; what was known stays.
-    pub fn fail(&mut self, kind: Kind, reason: &str) -> Vec<Happening> {
+    /// Takes note that nobody answered; what was known stays, but no failover lasts for ever.
+    pub fn fail(&mut self, kind: Kind, reason: &str, now: Now, failover_max: Duration) -> Vec<Happening> {
         self.service.failure = Some((kind, reason.to_owned()));
+        let is_over =
+            |failover: &mut Failover| now.instant.saturating_duration_since(failover.began) >= failover_max;
+        self.service.failover.take_if(is_over);
+        if let View::Cluster(view) = &mut self.service.view {
+            let silent = &self.remembered.silent;
+            view.reachable = self.members.keys().filter(|id| !silent.contains(*id)).count() as u32;
+        }
         if std::mem::replace(&mut self.is_silent, true) {
             return vec![];
         }
@@ -151,7 +174,8 @@ impl Follower {
         let was_serving = self.owners.iter().any(|owner| *owner != 0);
         if was_serving && !serves(picture) && tellers * 2 < self.members.len() {
             // Nodes that were removed know nobody but themselves.
-            return self.fail(Kind::ClusterDown, "those that answer belong to no cluster that serves slots");
+            let reason = "those that answer belong to no cluster that serves slots";
+            return self.fail(Kind::ClusterDown, reason, now, failover_max);
         }
         let mut told = vec![];
         if std::mem::take(&mut self.is_silent) {
@@ -167,16 +191,29 @@ impl Follower {
         self.service.failure = None;
         self.restless = picture.restless.iter().cloned().collect();
         self.remember(picture);
-        let is_restless = !self.restless.is_empty()
-            || self.moving.is_some()
-            || self.masters.values().any(|held| held.failing.is_some() || held.rivalled.is_some());
-        self.restless_since = is_restless.then(|| self.restless_since.unwrap_or(now.instant));
+        let causes = self.causes();
+        self.restless_since.retain(|cause, _| causes.contains(cause));
+        for cause in causes {
+            self.restless_since.entry(cause).or_insert(now.instant);
+        }
         told
     }
 
     /// Whether to ask again soon: something is happening, and has not been for too long.
     pub fn is_restless(&self, now: Instant, failover_max: Duration) -> bool {
-        self.restless_since.is_some_and(|since| now.saturating_duration_since(since) < failover_max)
+        self.restless_since.values().any(|since| now.saturating_duration_since(*since) < failover_max)
+    }
+
+    /// What is happening now.
+    fn causes(&self) -> HashSet<Cause> {
+        let silent = |held: &Held| self.remembered.silent.contains(&held.id);
+        let in_trouble = |held: &Held| held.failing.is_some() || held.rivalled.is_some();
+        let nodes = self.restless.iter().map(|id| Cause::Node(id.clone()));
+        let missed =
+            self.masters.values().filter(|held| silent(held)).map(|held| Cause::Silent(held.id.clone()));
+        let shards = self.masters.iter().filter(|(_, held)| in_trouble(held));
+        let shards = shards.map(|(shard, _)| Cause::Shard(shard.clone()));
+        nodes.chain(missed).chain(shards).chain(self.moving.is_some().then_some(Cause::Moving)).collect()
     }
 
     fn take_members(&mut self, picture: &Picture, is_first: bool, told: &mut Vec<Happening>) {
@@ -366,6 +403,19 @@ impl Follower {
     fn take_views(&mut self, picture: &Picture, now: Instant, told: &mut Vec<Happening>) {
         let discovery = events::Kind::Discovery;
         let view = &picture.view;
+        if let Some(is_ok) = view.is_ok
+            && std::mem::replace(&mut self.is_ok, is_ok) != is_ok
+        {
+            let (from, to, message) = match is_ok {
+                false => ("ok", "fail", "masters say that the cluster is down (cluster_state:fail)"),
+                true => (
+                    "fail",
+                    "ok",
+                    "all masters that were asked say that the cluster is up (cluster_state:ok)",
+                ),
+            };
+            told.push(happening(events::Kind::Topology, Some(from), Some(to), message.to_owned()));
+        }
         match self.disagreement.observe(view.disagreeing > 0, now) {
             Some(true) => {
                 let message = format!("nodes name other owners of slots than most do: {}", view.disagreeing);
@@ -493,6 +543,11 @@ mod tests {
         /// The same of nodes that agree.
         fn all(&mut self, ports: &[u16], lines: &str) -> Vec<String> {
             self.take(&all_say(ports, lines))
+        }
+
+        fn fail(&mut self) -> Vec<Happening> {
+            self.now.instant += Duration::from_secs(1);
+            self.follower.fail(Kind::Refused, "cannot connect", self.now, MAX)
         }
 
         fn view(&self) -> &ClusterView {
@@ -656,9 +711,9 @@ mod tests {
     #[test]
     fn what_was_known_stays_when_nobody_answers_or_only_those_who_know_nobody() {
         let mut scene = Scene::new();
-        let told = written(scene.follower.fail(Kind::Refused, "cannot connect"));
+        let told = written(scene.fail());
         assert_eq!(told, ["discovery -/failed: no node of the cluster tells of the others: cannot connect"]);
-        assert_eq!(scene.follower.fail(Kind::Refused, "cannot connect"), []);
+        assert_eq!(scene.fail(), []);
         let service = &scene.follower.service;
         assert_eq!(
             (service.members.len(), service.failure.as_ref().map(|why| why.0)),
@@ -670,6 +725,49 @@ mod tests {
         let told = scene.all(&[1, 2, 3, 4], SOUND);
         assert_eq!(told, ["discovery failed/ok: nodes of the cluster tell of the others again"]);
         assert_eq!(scene.follower.service.failure, None);
+    }
+
+    #[test]
+    fn what_happens_for_long_does_not_hide_what_comes_later() {
+        let mut scene = Scene::new();
+        let stuck = SOUND.replace("100-16383", "100-16383 [7->-a]");
+        let check = |scene: &mut Scene, seconds, expected, what: &str| {
+            scene.after(seconds, &all_say(&[1, 2, 3, 4], &stuck));
+            assert_eq!(scene.follower.is_restless(scene.now.instant, MAX), expected, "{what}");
+        };
+        check(&mut scene, 1, true, "a slot is being moved");
+        check(&mut scene, 60, false, "it is stuck");
+        scene.follower.remembered.silent.insert("a".into());
+        check(&mut scene, 1, true, "a master is silent");
+        check(&mut scene, 60, false, "to us alone");
+        scene.follower.remembered.silent.insert("b".into());
+        check(&mut scene, 1, false, "a replica is not waited for");
+    }
+
+    #[test]
+    fn a_failover_is_over_in_the_end_though_nobody_answers() {
+        let mut scene = Scene::new();
+        scene.all(&[2, 3, 4], FAILING);
+        scene.fail();
+        assert_eq!(scene.concerned().len(), 2);
+        scene.now.instant += MAX;
+        scene.fail();
+        assert_eq!(scene.concerned().len(), 0);
+    }
+
+    #[test]
+    fn the_state_of_the_cluster_is_told_when_it_changes() {
+        let mut scene = Scene::new();
+        let mut said = all_say(&[1, 2, 3, 4], SOUND);
+        let say = |said: &mut Vec<Said>, is_ok| said[2].info.as_mut().expect("info").is_ok = Some(is_ok);
+        say(&mut said, false);
+        let told = scene.take(&said);
+        assert_eq!(told, ["topology ok/fail: masters say that the cluster is down (cluster_state:fail)"]);
+        assert_eq!(scene.take(&said), [""; 0]);
+        say(&mut said, true);
+        let up =
+            "topology fail/ok: all masters that were asked say that the cluster is up (cluster_state:ok)";
+        assert_eq!(scene.take(&said), [up]);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The provider: asks the nodes of a Cluster round by round, and puts up what they say.
 //!
 //! Each `discover.interval` every node that is known is asked, over a connection that is kept, in one round trip;
-//! while something is happening (a master that its cluster does not reach, slots on the move, nodes that
-//! disagree) every 250 ms, for at most `health.failover_max`. The seeds are asked at the start, and when of all
-//! known nodes none answers.
+//! while something is happening (a master that its cluster or we do not reach, slots on the move, nodes that
+//! disagree) every 250 ms, for at most `health.failover_max`. The seeds are asked at the start, and when those
+//! that are known tell nothing.
+//!
+//! Between two rounds one node after the other is asked each half second for `CLUSTER INFO`: its epoch, the nodes
+//! that it knows and the slots that it misses change whenever anything of interest does. If they did, or if the
+//! node does not answer, the next round begins at once.
 //!
 //! Each table has a line for each node, so asking everybody for it costs the square. Up to 141 nodes that is
 //! done all the same ([`LINES`]). In a bigger cluster every master is asked each round how it is, which is
@@ -14,7 +18,7 @@
 
 use super::ask::{Failure, Session, Want};
 use super::follow::{Follower, Now};
-use super::table::Role;
+use super::table::{Info, Role};
 use super::view::{self, Known, Said};
 use crate::config::Address;
 use crate::config::address::Endpoint;
@@ -39,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// answered before.
 const RESTLESS: Duration = Duration::from_millis(250);
 
+/// How often one of the nodes is asked whether anything has changed.
+const PULSE: Duration = Duration::from_millis(500);
+
 /// The shortest pause between two rounds.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -59,7 +66,7 @@ pub async fn run(world: World, service: Arc<Service>) {
     };
     let mut nodes = Nodes::new(world.clone(), Arc::clone(&service), seeds.clone(), *hostnames);
     let mut follower = Follower::new(service.name.clone());
-    let mut round = 0;
+    let (mut round, mut beats) = (0, 0);
     loop {
         let started = Instant::now();
         let config = world.config.borrow().clone();
@@ -76,9 +83,11 @@ pub async fn run(world: World, service: Arc<Service>) {
                     nodes.known = picture.nodes;
                     told
                 }
-                None => follower.fail(Kind::Protocol, "no node that answered names any node"),
+                None => {
+                    follower.fail(Kind::Protocol, "no node that answered names any node", now, failover_max)
+                }
             },
-            Err((kind, reason)) => follower.fail(kind, &reason),
+            Err((kind, reason)) => follower.fail(kind, &reason, now, failover_max),
         };
         world.board.put(follower.service.clone());
         for happening in told {
@@ -94,7 +103,16 @@ pub async fn run(world: World, service: Arc<Service>) {
         } else {
             interval
         };
-        sleep_until((started + pause).max(Instant::now() + BREATH)).await;
+        let until = (started + pause).max(Instant::now() + BREATH);
+        let mut has_changed = false;
+        while !has_changed && Instant::now() + PULSE < until {
+            sleep_until(Instant::now() + PULSE).await;
+            beats += 1;
+            has_changed = nodes.has_changed(&follower, beats).await;
+        }
+        if !has_changed {
+            sleep_until(until).await;
+        }
     }
 }
 
@@ -123,11 +141,35 @@ struct Nodes {
     sessions: HashMap<Endpoint, Session>,
     /// Those of the last picture that was believed or not: either way they are worth asking.
     known: BTreeMap<Arc<str>, Known>,
+    /// What each node said last of the cluster as a whole.
+    infos: HashMap<Arc<str>, Info>,
 }
 
 impl Nodes {
     fn new(world: World, service: Arc<Service>, seeds: Vec<Address>, hostnames: bool) -> Self {
-        Self { world, service, seeds, hostnames, sessions: HashMap::new(), known: BTreeMap::new() }
+        let (sessions, known, infos) = (HashMap::new(), BTreeMap::new(), HashMap::new());
+        Self { world, service, seeds, hostnames, sessions, known, infos }
+    }
+
+    /// Asks one of the nodes whether the cluster is as that node said last. Not to answer counts as a change; it
+    /// does so once, for the next round finds out.
+    async fn has_changed(&mut self, follower: &Follower, beats: usize) -> bool {
+        let silent = &follower.remembered.silent;
+        let living: Vec<_> = self.known.iter().filter(|(id, _)| !silent.contains(*id)).collect();
+        let Some((id, node)) = living.get(beats % living.len().max(1)) else { return false };
+        let asked = Asked { id: Some(Arc::clone(id)), address: node.address.clone(), want: Want::State };
+        let Some(answer) = self.ask_all(vec![asked], follower, false).await.pop() else { return false };
+        let Answer { asked, session, said } = answer;
+        if let Some(session) = session {
+            self.sessions.insert(asked.address.endpoint.clone(), session);
+        }
+        match (said, asked.id) {
+            (Ok(Said { info: Some(info), .. }), Some(id)) => {
+                self.infos.insert(id, info).is_some_and(|before| before != info)
+            }
+            (Ok(_), _) => false,
+            (Err((kind, _)), _) => !kind.is_lasting(),
+        }
     }
 
     /// Asks all whose turn it is, then those that they name and that nobody knew; the seeds where of those
@@ -142,21 +184,28 @@ impl Nodes {
         let mut said: Vec<Said> = vec![];
         let mut failure: Option<Failure> = None;
         let mut wave = plan(&self.known, &follower.restless, round);
-        // The seeds come in where nobody is known, and where nobody of those that are known tells.
-        let mut seeds = Some(self.seeds.clone());
+        // The seeds come in where nobody is known, and where those that are known tell nothing of use.
+        let want =
+            |address: &Address| Asked { id: None, address: address.clone(), want: Want::TableWithShards };
+        let mut seeds = Some(self.seeds.iter().map(want).collect::<Vec<_>>());
+        if follower.service.failure.is_some() {
+            wave.extend(seeds.take().unwrap_or_default());
+        }
         for _ in 0..4 {
             if wave.is_empty()
                 && !said.iter().any(|said| said.table.is_some())
                 && let Some(seeds) = seeds.take()
             {
-                let want = |address| Asked { id: None, address, want: Want::TableWithShards };
-                wave = seeds.into_iter().map(want).collect();
+                wave = seeds;
             }
             wave.retain(|node| asked.insert(node.address.endpoint.clone()));
             for answer in self.ask_all(std::mem::take(&mut wave), follower, is_restless).await {
                 let Answer { asked, session, said: answer } = answer;
                 if let Some(session) = session {
                     self.sessions.insert(asked.address.endpoint.clone(), session);
+                }
+                if let Ok(Said { id: Some(id), info: Some(info), .. }) = &answer {
+                    self.infos.insert(Arc::from(&**id), *info);
                 }
                 if let Some(id) = asked.id {
                     let is_it =
@@ -180,6 +229,7 @@ impl Nodes {
             asked.contains(endpoint) || self.known.values().any(|known| known.address.endpoint == *endpoint)
         };
         self.sessions.retain(|endpoint, _| is_current(endpoint));
+        self.infos.retain(|id, _| self.known.is_empty() || self.known.contains_key(id));
         if said.iter().any(|said| said.table.is_some()) {
             return Ok(said);
         }

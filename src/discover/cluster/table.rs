@@ -319,6 +319,12 @@ pub struct Info {
     pub is_ok: Option<bool>,
     /// The newest epoch that it has heard of.
     pub epoch: u64,
+    /// Slots of masters that it suspects, and of such that have failed.
+    pub troubled: (u64, u64),
+    /// How many nodes it knows.
+    pub nodes: u64,
+    /// How many of them serve slots.
+    pub masters: u64,
 }
 
 impl Info {
@@ -326,9 +332,13 @@ impl Info {
     pub fn parse(reply: Reply<'_>) -> Option<Self> {
         let text = reply.text()?;
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = |name| field(name).and_then(|number| number.parse().ok()).unwrap_or(0);
         Some(Self {
             is_ok: Some(field("cluster_state")? == "ok"),
-            epoch: field("cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
+            epoch: number("cluster_current_epoch"),
+            troubled: (number("cluster_slots_pfail"), number("cluster_slots_fail")),
+            nodes: number("cluster_known_nodes"),
+            masters: number("cluster_size"),
         })
     }
 }
@@ -469,7 +479,11 @@ mod tests {
                 let slots = read(&get("cluster_slots"), Table::from_slots).await.expect("slots");
                 assert_eq!(written(&slots), living, "{machine} {protocol} SLOTS");
                 let info = read(&get("cluster_info"), Info::parse).await.expect("info");
-                assert_eq!(info, Info { is_ok: Some(true), epoch: 7 }, "{machine} {protocol} INFO");
+                assert_eq!(
+                    info,
+                    Info { is_ok: Some(true), epoch: 7, troubled: (0, 0), nodes: 6, masters: 3 },
+                    "{machine} {protocol} INFO"
+                );
             }
         }
     }

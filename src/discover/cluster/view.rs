@@ -518,7 +518,7 @@ pub(super) mod tests {
         let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
         let table = Table { rows: lines.map(row).collect(), shards: vec![] };
         let id = table.myself().map(|row| row.id.clone());
-        let info = Some(Info { is_ok: Some(true), epoch: 9 });
+        let info = Some(Info { is_ok: Some(true), epoch: 9, ..Info::default() });
         Said { asked: Address::tcp("seed", port), id, table: Some(table), info, shard: None }
     }
 
@@ -632,6 +632,18 @@ pub(super) mod tests {
         assert_eq!((view.contested, view.rivals, view.disagreeing, view.covered), (100, 2, 1, 16384));
         let restless: Vec<_> = picture.restless.iter().map(|id| &**id).collect();
         assert_eq!(restless, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_new_master_is_believed_before_most_have_heard_of_it() {
+        let new = "a:1 slave b 5
+            b:2 master - 5 0-99
+            c:3 master - 2 100-16383
+            d:4 slave c 2";
+        let said = [all_say(&[3, 4], SOUND), all_say(&[2], new)].concat();
+        let picture = picture(&said, &remembered(&[("a", "a"), ("b", "a")]));
+        assert_eq!(written(&picture), "a=b(a,b) c=c(c,d)");
+        assert_eq!((picture.view.disagreeing, picture.view.contested, picture.view.covered), (1, 0, 16384));
     }
 
     #[test]
