@@ -130,9 +130,9 @@ def quantile(before, after, q):
     return math.nan
 
 
-def watch(args, t, section, e, farm):
+def watch(args, t, section, e, farm, window):
     """CPU, memory and times of collections over a while. Returns the p99 of the healthy ones in ms."""
-    n, window = len(farm.targets), args.seconds
+    n = len(farm.targets)
     reset_peak(e.pid)
     h0, f0, b0, t0 = e.buckets(), cpu_s(farm.p.pid), others_busy(), time.monotonic()
     c0 = cpu_s(e.pid)
@@ -160,8 +160,8 @@ def watch(args, t, section, e, farm):
     t.notes.append(f"{section}: {took:.0f} s, the farm took {100 * (f1 - f0) / took:.1f} % of a core, others "
                    f"{100 * (b1 - b0) / took:.0f} %; {len(durations)} durations of healthy members in {args.readings} readings; health {e.health()}")
     log(t.notes[-1])
-    if b1 - b0 > 0.2 * took:
-        t.notes.append(f"{section}: other processes were busy: the p99 says little; see --nice")
+    if b1 - b0 > 0.2 * took and not args.realtime:
+        t.notes.append(f"{section}: other processes were busy: the p99 says little; see --realtime")
     return pct(durations, .99) if durations else math.nan
 
 
@@ -190,10 +190,10 @@ def main():
     ap.add_argument("--flag", action="append", default=[], help="a flag for the exporter; repeat it")
     ap.add_argument("--targets", type=int, default=2000)
     ap.add_argument("--interval", type=int, default=15, help="scrape_interval in s")
-    ap.add_argument("--seconds", type=int, default=60, help="how long each part is watched")
+    ap.add_argument("--seconds", type=int, default=60, help="how long the first part is watched; the others half of that")
     ap.add_argument("--readings", type=int, default=3, help="how often the last durations are read, an interval apart")
-    ap.add_argument("--nice", type=int, default=0, help="priority of exporter and farm; below 0, which takes root, other "
-                    "work on this machine disturbs the times less")
+    ap.add_argument("--realtime", action="store_true", help="run exporter and farm before all other work on this machine, "
+                    "which then disturbs the times less; takes root")
     ap.add_argument("--trouble", default="hang,refuse", help="what half of the servers do, one after the other; may be empty")
     ap.add_argument("--json", metavar="FILE", help="write the numbers there as well")
     args = ap.parse_args()
@@ -201,7 +201,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     args.tmp = tempfile.mkdtemp(prefix="farm-bench-")
     # It becomes the program: the process number stays.
-    args.first = ["nice", "-n", str(args.nice)] if args.nice else []
+    args.first = ["chrt", "--rr", "1"] if args.realtime else []
     t = Table([NAME])
 
     e = Exporter(args, [], [])
@@ -218,19 +218,21 @@ def main():
     e.wait_for(all_ok, 3 * args.interval + 30)
     t.notes.append(f"{len(farm.targets)} targets every {args.interval} s; all were ok {time.monotonic() - t0:.1f} s after the start")
     time.sleep(args.interval)
-    base = watch(args, t, "all answer", e, farm)
+    watch(args, t, "all answer", e, farm, args.seconds)
     page(args, t, e)
     grown = {}
     for behaviour in filter(None, args.trouble.split(",")):
         farm.others("answer")
         e.wait_for(all_ok, 10 * args.interval)
         time.sleep(args.interval)
+        # Just before, and no longer than after: other work on the machine comes and goes.
+        before = watch(args, t, f"all answer, before half of them {behaviour}", e, farm, args.seconds / 2)
         farm.others(behaviour)
         # From the first failures on: the members go from ok to down while they are watched.
-        watch(args, t, f"half of them {behaviour}, at once", e, farm)
+        watch(args, t, f"half of them {behaviour}, at once", e, farm, args.seconds / 2)
         e.wait_for({("healthy", "ok"): len(healthy), ("other", "down"): len(other)}, 10 * args.interval)
-        after = watch(args, t, f"half of them {behaviour}, all down", e, farm)
-        grown[behaviour] = 100 * (after / base - 1)
+        after = watch(args, t, f"half of them {behaviour}, all down", e, farm, args.seconds / 2)
+        grown[behaviour] = 100 * (after / before - 1)
         t.put(f"half of them {behaviour}, all down", "p99 of healthy members, more than before", NAME, grown[behaviour], "%")
     value = {(r["section"], r["metric"]): r["v"][NAME] for r in t.rows}
     goals = [("CPU, % of a core", value["all answer", "CPU"], 25),

@@ -277,6 +277,39 @@ mod tests {
         check(&format!("{confirmed}>4\r\n$8\r\npmess"), &[], Kind::Closed).await;
     }
 
+    #[tokio::test]
+    async fn random_bytes_end_in_an_error() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let parts = [
+            ">3\r\n",
+            "*4\r\n",
+            "$10\r\npsubscribe\r\n",
+            "$1\r\n*\r\n",
+            ":1\r\n",
+            "$8\r\npmessage\r\n",
+            "+PONG\r\n",
+            "*0\r\n",
+            "|1\r\n",
+            "_\r\n",
+            "$-1\r\n",
+            "*-1\r\n",
+            ">0\r\n",
+            "%2\r\n",
+            "\0",
+            "$7\r\nmessage\r\n",
+        ];
+        for _ in 0..3000 {
+            let count = random.usize(0..16);
+            let said: String = (0..count).map(|_| parts[random.usize(0..parts.len())]).collect();
+            let (connection, mut server) = pair();
+            server.write_all(said.as_bytes()).await.expect("room");
+            server.shutdown().await.expect("an open pipe");
+            if let Ok(mut subscription) = connection.subscribe(Channels::Matching(&["*"]), soon()).await {
+                while subscription.next(SILENCE).await.is_ok() {}
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_peer_is_asked_for_a_sign_of_life_and_left_without_one() {
         let (connection, mut server) = pair();

@@ -8,7 +8,7 @@ use super::service::{Member, Service, View};
 use crate::config::discover;
 use crate::connect::Kind;
 use crate::telemetry::events::{self, Events};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ pub struct List {
     kind: &'static str,
     members: Option<Vec<Arc<Member>>>,
     troubles: Troubles,
+    /// Instances that are listed more than once.
+    twins: BTreeSet<Arc<str>>,
     answered: Option<Instant>,
 }
 
@@ -41,6 +43,7 @@ impl List {
             kind: service.source.kind(),
             members: None,
             troubles: Troubles::new(),
+            twins: BTreeSet::new(),
             answered: None,
         }
     }
@@ -54,9 +57,15 @@ impl List {
     /// Puts up the members, in the order of the list. With troubles it is no whole answer: `members` then
     /// holds what was known before of that which cannot be read now.
     pub fn found(&mut self, members: Vec<Arc<Member>>, troubles: Troubles, of_kind: Kind) {
-        let members = self.without_twins(members);
+        // Nearly always all are as they were.
+        let same = |known: &Vec<Arc<Member>>| {
+            known.len() == members.len() && known.iter().zip(&members).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let is_same = self.members.as_ref().is_some_and(same);
+        let members = if is_same { members } else { self.without_twins(members) };
         let events = &self.world.events;
         match &self.members {
+            Some(_) if is_same => {}
             Some(before) => tell_changes(events, &self.name, before, &members),
             None if troubles.is_empty() || !members.is_empty() => {
                 let message = format!("{} listed", count(members.len()));
@@ -83,17 +92,31 @@ impl List {
     }
 
     /// Each address once, the first one that is listed; a member that did not change stays the same value.
-    fn without_twins(&self, members: Vec<Arc<Member>>) -> Vec<Arc<Member>> {
+    fn without_twins(&mut self, members: Vec<Arc<Member>>) -> Vec<Arc<Member>> {
         let known: HashMap<&str, &Arc<Member>> =
             self.members.iter().flatten().map(|member| (&*member.instance, member)).collect();
         let mut seen = HashSet::with_capacity(members.len());
-        let first = members.into_iter().filter(|member| seen.insert(member.instance.clone()));
-        first
-            .map(|member| match known.get(&*member.instance) {
+        let mut twins = BTreeSet::new();
+        let mut first = Vec::with_capacity(members.len());
+        for member in members {
+            if !seen.insert(member.instance.clone()) {
+                twins.insert(member.instance.clone());
+                continue;
+            }
+            first.push(match known.get(&*member.instance) {
                 Some(same) if **same == member => Arc::clone(same),
                 _ => member,
-            })
-            .collect()
+            });
+        }
+        if let Some(one) = twins.first().filter(|_| twins != self.twins) {
+            let message = match twins.len() {
+                1 => format!("{one} is listed more than once: the first counts"),
+                many => format!("{many} are listed more than once, {one} among them: the first counts"),
+            };
+            self.world.events.push(&self.name, events::Kind::Discovery, None, Some(one), message);
+        }
+        self.twins = twins;
+        first
     }
 }
 
@@ -167,4 +190,76 @@ fn failure(troubles: &Troubles) -> Option<String> {
     let more = troubles.len().saturating_sub(NAMED);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
     (!named.is_empty()).then(|| named.join("; ") + &more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Address, Config};
+    use crate::discover::fixed::member;
+
+    /// What is told and left when these are listed one after the other.
+    fn check(lists: &[&[&str]], expected: &[&str], told: &[&str]) {
+        let (_config, config) = watch::channel(Arc::<Config>::default());
+        let world = World {
+            config,
+            clients: Arc::default(),
+            metrics: Arc::default(),
+            events: Arc::default(),
+            board: Arc::default(),
+        };
+        let service = discover::Service {
+            name: "s".into(),
+            source: discover::Source::Instances(vec![]),
+            dns: false,
+            rewrite: vec![],
+            labels: BTreeMap::new(),
+            collect: Arc::default(),
+            lag_bytes: 0,
+        };
+        let mut list = List::new(world.clone(), &service);
+        for addresses in lists {
+            let of = |host: &&str| Arc::new(member(Address::tcp(host, 1), BTreeMap::new()));
+            list.found(addresses.iter().map(of).collect(), Troubles::new(), Kind::Dns);
+        }
+        let found = world.board.get("s").expect("put up");
+        let found: Vec<_> =
+            found.members.iter().map(|member| member.instance.trim_end_matches(":1")).collect();
+        let messages: Vec<_> = world.events.all().into_iter().map(|event| event.message).collect();
+        assert_eq!(
+            (&*found, messages.iter().map(String::as_str).collect::<Vec<_>>()),
+            (expected, told.to_vec())
+        );
+    }
+
+    #[test]
+    fn an_address_counts_once_and_in_the_order_of_the_list() {
+        check(&[&["b", "a"]], &["b", "a"], &["2 members listed"]);
+        check(
+            &[&["b", "a", "b"], &["b", "a", "b"], &["a", "b", "a", "b"], &["a"]],
+            &["a"],
+            &[
+                "b:1 is listed more than once: the first counts",
+                "2 members listed",
+                "2 are listed more than once, a:1 among them: the first counts",
+                "b:1 left the list",
+            ],
+        );
+    }
+
+    #[test]
+    fn few_changes_are_told_by_name_and_many_as_a_number() {
+        check(
+            &[&[], &["a"], &["b"]],
+            &["b"],
+            &["0 members listed", "a:1 joined the list", "a:1 left the list", "b:1 joined the list"],
+        );
+        let many: Vec<_> = (0..20).map(|number| format!("h{number}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        check(
+            &[&many[..5], &many, &many[..8]],
+            &many[..8],
+            &["5 members listed", "15 members joined, 0 left", "0 members joined, 12 left"],
+        );
+    }
 }

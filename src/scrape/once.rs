@@ -188,7 +188,8 @@ impl Scraper {
                 self.shared.permits.resize(config.scrape.concurrency, config.scrape.per_host, QUEUE);
                 let permit = self.shared.permits.acquire(&host, slot.class());
                 let permit = timeout_at(end, permit).await.map_err(|_| Crowded)?.map_err(|_| Crowded)?;
-                end = end.min(Instant::now() + *time);
+                // A request sets no time of its own but its end.
+                end = Instant::now().checked_add(*time).map_or(end, |own| own.min(end));
                 start.deadline = Deadline::new(end, config.connect.timeout);
                 start.permit = Some(permit);
                 start.slot = unheard.keep();

@@ -13,6 +13,7 @@ use super::metrics;
 use super::query::Query;
 use super::response::Body;
 use crate::config::Config;
+use crate::discover::families;
 use crate::scrape::Slot;
 use crate::scrape::store::View;
 use exposition::Labelled;
@@ -80,6 +81,7 @@ fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -
     let wanted = topology.services.iter().filter(|service| admits(&service.name));
     let set = |service: &Arc<crate::discover::Service>| {
         let mut out = Builder::with_namespace(&config.collect.namespace);
+        families::record(service, now, &mut out);
         if let Some(book) = state.store.book(&service.name) {
             book.truth().record_service(service, now, &mut out);
             book.record_durations(&mut out);

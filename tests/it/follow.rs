@@ -9,11 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 use testbed::{Exporter, http, wait_for, wait_until};
 
+/// The name of the configuration file.
+const DOCUMENT: &str = "redvigil.yaml";
+
 /// An exporter with a configuration file.
 pub struct Fleet {
     /// The process.
     pub exporter: Exporter,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fleet {
@@ -27,10 +30,15 @@ impl Fleet {
     /// Starts it with this document.
     pub fn start_unready(document: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("redvigil.yaml");
+        let path = folder.path().join(DOCUMENT);
         std::fs::write(&path, document).expect("written");
         let exporter = crate::exporter(&[format!("--config.file={}", path.display())]).start();
-        Self { exporter, _folder: folder }
+        Self { exporter, folder }
+    }
+
+    /// Writes another document over the first one. It counts once the exporter reads it again.
+    pub fn rewrite(&self, document: &str) {
+        std::fs::write(self.folder.path().join(DOCUMENT), document).expect("written");
     }
 
     fn is_settled(&self) -> bool {
@@ -55,6 +63,21 @@ impl Fleet {
     /// A member of a service.
     pub fn member(&self, service: &str, instance: &str) -> Option<Value> {
         list(&self.service(service), "members").into_iter().find(|member| member["instance"] == instance)
+    }
+
+    /// A member as `/api/v1/targets` has it. Asking collects nothing.
+    pub fn target(&self, instance: &str) -> Option<Value> {
+        let targets = list(&self.json("/api/v1/targets"), "targets");
+        targets.into_iter().find(|target| target["instance"] == instance)
+    }
+
+    /// The instances of a service, sorted.
+    pub fn instances(&self, service: &str) -> Vec<String> {
+        let members = list(&self.service(service), "members");
+        let mut names: Vec<_> =
+            members.iter().map(|m| m["instance"].as_str().expect("text").to_owned()).collect();
+        names.sort();
+        names
     }
 
     /// `/api/v1/events`.

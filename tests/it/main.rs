@@ -10,12 +10,15 @@
 //! - `time`: deadlines
 //! - [`sentinel`]: a service behind Sentinels, through failovers
 //! - `retry`: what is tried again within a collection, and what is not
+//! - [`retry`]: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
 //! - [`behaviours`]: what the exporter that ours replaces is known to do, where nothing else here shows it
 //! - [`acl`]: the users that `docs/compatibility.md` tells operators to make
 //! - [`many`]: many targets and many callers at once
+//! - [`lists`]: services whose members are listed, in the configuration and in files
 //! - [`failover`]: masters behind Sentinels that die, hang, or are replaced on purpose
+//! - `health`: a hiccup told from an outage
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
@@ -28,7 +31,9 @@ mod behaviours;
 mod credentials;
 mod differential;
 mod failover;
+mod health;
 mod hostile;
+mod lists;
 mod key_scans;
 mod many;
 mod random;

@@ -97,12 +97,15 @@ struct Votes<'a> {
     /// Where it is, by whose table.
     places: Vec<(&'a Node, &'a Said, usize)>,
     /// What it does.
-    roles: Vec<((u64, Option<Role>, Option<&'a str>), usize)>,
+    roles: Vec<(Part<'a>, usize)>,
     /// Others that speak of it, that suspect it, that say it has failed.
     others: usize,
     suspected: usize,
     failed: usize,
 }
+
+/// What a node is in some table: its epoch, what it does, and its master.
+type Part<'a> = (u64, Option<Role>, Option<&'a str>);
 
 /// A slot's claim in some table: whose, and with which epoch.
 type Claim<'a> = (&'a str, u64);
@@ -133,18 +136,21 @@ pub fn merge(
     one_node_an_address(&mut nodes, &votes);
 
     let slots = Slots::of(&tables, &nodes);
-    for (owner, _) in slots.winners.iter().flatten() {
-        nodes.entry(owner).and_modify(|node| node.slots += 1);
+    for (count, owner) in &slots.runs {
+        if let Some(node) = owner.and_then(|owner| nodes.get_mut(owner)) {
+            node.slots += *count as u32;
+        }
     }
     let heard = |id: &str| votes.get(id).is_some_and(|votes| votes.own.is_some());
     let shards = shards(&nodes, said, remembered, &heard);
-    let mut picture = Picture { owners: vec![0; usize::from(SLOTS)], ..Picture::default() };
+    let mut picture = Picture::default();
     let place: HashMap<&str, u16> = shards.keys().map(|id| &**id).zip(1..).collect();
     let shard_of: HashMap<&str, &Arc<str>> =
         shards.iter().flat_map(|(id, shard)| shard.nodes.iter().map(move |node| (&**node, id))).collect();
-    for (at, winner) in slots.winners.iter().enumerate() {
-        let shard = winner.and_then(|(owner, _)| shard_of.get(owner));
-        picture.owners[at] = shard.and_then(|shard| place.get(&***shard)).copied().unwrap_or(0);
+    for (count, owner) in &slots.runs {
+        let shard = owner.and_then(|owner| shard_of.get(owner));
+        let place = shard.and_then(|shard| place.get(&***shard)).copied().unwrap_or(0);
+        picture.owners.extend(std::iter::repeat_n(place, *count));
     }
     picture.count(&nodes, &slots, said, &remembered.silent);
     picture.count_own(&nodes, &votes);
@@ -272,8 +278,8 @@ fn one_node_an_address(nodes: &mut BTreeMap<&str, Merged>, votes: &HashMap<&str,
 
 /// Who owns which slot, and who says otherwise.
 struct Slots<'a> {
-    /// The newest claim of each slot.
-    winners: Vec<Option<Claim<'a>>>,
+    /// Whose claim is the newest: for all slots in order, how many in a row, and whose they are.
+    runs: Vec<(usize, Option<&'a str>)>,
     /// Tellers that name another owner than most do.
     disagreeing: Vec<&'a Said>,
     /// Nodes named as owners of slots about which not all agree.
@@ -305,8 +311,15 @@ impl<'a> Slots<'a> {
         let mut odd: HashSet<usize> = HashSet::new();
         let groups: Vec<(Vec<u16>, Vec<&Said>)> = groups.into_iter().collect();
         let mut disputed = HashSet::new();
-        let mut winners = vec![None; usize::from(SLOTS)];
-        for (slot, winner) in winners.iter_mut().enumerate() {
+        let mut runs: Vec<(usize, Option<&str>)> = vec![];
+        for slot in 0..usize::from(SLOTS) {
+            // Slots stand in long runs about which the same is said.
+            if let Some((count, _)) = runs.last_mut()
+                && groups.iter().all(|(map, _)| map[slot] == map[slot - 1])
+            {
+                *count += 1;
+                continue;
+            }
             // Owner, newest epoch, how many say so.
             let mut owners: Vec<(Option<&str>, u64, usize)> = vec![];
             for (map, tellers) in &groups {
@@ -322,7 +335,7 @@ impl<'a> Slots<'a> {
             }
             let newest = owners.iter().filter(|(owner, ..)| owner.is_some());
             let newest = newest.max_by_key(|(_, epoch, count)| (*epoch, *count));
-            *winner = newest.and_then(|(owner, epoch, _)| owner.map(|owner| (owner, *epoch)));
+            runs.push((1, newest.and_then(|(owner, ..)| *owner)));
             if owners.len() > 1 {
                 disputed.extend(owners.iter().filter_map(|(owner, ..)| *owner));
                 let usual =
@@ -332,7 +345,7 @@ impl<'a> Slots<'a> {
             }
         }
         let disagreeing = odd.iter().flat_map(|at| groups[*at].1.iter().copied()).collect();
-        Self { winners, disagreeing, disputed }
+        Self { runs, disagreeing, disputed }
     }
 }
 
@@ -434,14 +447,14 @@ impl Picture {
         silent: &HashSet<Arc<str>>,
     ) {
         let view = &mut self.view;
-        for winner in &slots.winners {
-            let state = winner.and_then(|(owner, _)| nodes.get(owner)).map(|node| node.state);
+        for (count, owner) in &slots.runs {
+            let state = owner.and_then(|owner| nodes.get(owner)).map(|node| node.state);
             *match state {
                 Some(State::Fine) => &mut view.covered,
                 Some(State::Suspected) => &mut view.suspected,
                 Some(State::Failed) => &mut view.failed,
                 None => &mut view.uncovered,
-            } += 1;
+            } += *count as u32;
         }
         view.disagreeing = slots.disagreeing.len() as u32;
         let tellers = slots.disagreeing.iter().filter_map(|said| said.id.as_deref());

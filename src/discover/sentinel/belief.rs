@@ -102,7 +102,8 @@ pub struct Belief {
     heard: Phases,
     history: History,
     answered: Option<Instant>,
-    urgent: Option<(Instant, u64)>,
+    /// Since when a closer look is worth it, and what the news was: the newest epoch, and the failover.
+    urgent: Option<(Instant, (u64, Option<Instant>))>,
     disagreement: Lasting,
     no_majority: Lasting,
     no_quorum: Lasting,
@@ -341,7 +342,10 @@ impl Belief {
 
     fn follow_failover(&mut self, now: Moment) {
         let answering = self.fellows.answering();
-        let signs = Signs::of(answering.iter().map(|(_, answer)| *answer));
+        // A Sentinel that lags behind the master that is confirmed tells of one that nobody cares for.
+        let epoch = self.master.as_ref().map_or(0, |master| master.epoch);
+        let current = answering.iter().filter(|(_, answer)| answer.master.epoch >= epoch);
+        let signs = Signs::of(current.map(|(_, answer)| *answer));
         let is_settled = match (&self.master, &self.held) {
             // One that is ahead of the others tells of a success that is still to come.
             (Some(master), Some((_, held))) => {
@@ -492,10 +496,12 @@ impl Belief {
         });
         let is_urgent = is_down || self.episode.is_some() || self.disagrees() || self.candidate().is_some();
         let epoch = self.votes.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0);
+        let news = (epoch, self.episode.as_ref().map(|episode| episode.began));
         self.urgent = match self.urgent {
             _ if !is_urgent => None,
-            Some((since, known)) if known >= epoch => Some((since, known)),
-            _ => Some((now, epoch)),
+            // Less than before is no news.
+            Some((since, known)) if known >= news => Some((since, known)),
+            _ => Some((now, news)),
         };
         self.urgent.is_some_and(|(since, _)| now.saturating_duration_since(since) < most)
     }

@@ -34,14 +34,15 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Questions to one Sentinel are at least so far apart, however many events call for them.
 const APART: Duration = Duration::from_millis(10);
 
-/// How often a candidate is asked for its role.
-const ROLE_EVERY: Duration = Duration::from_millis(50);
+/// A candidate is asked for its role so many times as often as the Sentinels: every 20 ms while something is
+/// under way. One that is just being promoted throws its clients out, so the first answer may be none.
+const ROLES: u32 = 5;
 
 /// How long to leave alone who failed.
 const BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5), attempts: u32::MAX };
 
-/// The pause after a refusal that will stay.
+/// The pause after a refusal that will stay, so that no server writes a log full of us.
 const LASTING: Duration = Duration::from_secs(60);
 
 /// What was learned.
@@ -112,7 +113,7 @@ impl Watch {
                 }
                 Err(useless) => {
                     asker.connection = None;
-                    Some(pauses.next().max(if useless.kind == Kind::Auth { BACKOFF.max } else { APART }))
+                    Some(pauses.next().max(if useless.kind == Kind::Auth { LASTING } else { APART }))
                 }
             };
             if self.heard.send(Heard::Answer(instance.clone(), Box::new(said))).await.is_err() {
@@ -220,8 +221,8 @@ impl Watch {
             if self.heard.send(Heard::Role(instance.clone(), is_master)).await.is_err() {
                 return;
             }
-            let pace = *self.pace.borrow();
-            sleep_until(began + ROLE_EVERY.max(pace / 2)).await;
+            let pause = *self.pace.borrow() / ROLES;
+            sleep_until(began + pause.max(APART)).await;
         }
     }
 

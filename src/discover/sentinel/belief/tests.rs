@@ -16,7 +16,6 @@
 //! | `told A>B` | notices of the kind failover since the last such line: from and to |
 //! | `states unreachable …` | notices of the kind discovery since the last such line |
 
-use super::super::event::Event;
 use super::super::reply::{Master as Watched, PHASES};
 use super::*;
 use crate::config::discover::{Rewrite, Source};
@@ -531,6 +530,72 @@ fn what_lasts_is_told_once_when_it_begins_and_when_it_ends() {
          states agree
          calm",
     );
+}
+
+#[test]
+fn a_closer_look_ends_and_begins_again_with_the_next_failover() {
+    from_agreed(
+        "s3 1 B
+         urgent
+         +61000
+         calm
+         s1 1 A o_down
+         urgent
+         +61000
+         calm
+         s1 2 B
+         urgent",
+    );
+}
+
+#[test]
+fn one_that_lags_behind_keeps_no_failover_open() {
+    from_agreed(
+        "s1 1 A o_down
+         s3 1 A o_down wait_start
+         s1 2 B
+         s2 2 B
+         B master
+         = B@2
+         s3 1 A o_down wait_start
+         +600
+         +600
+         failover -
+         history 1 0
+         s1 2 B o_down
+         told A>- A>B B>-
+         failover o_down B",
+    );
+}
+
+#[test]
+fn random_bytes_do_no_harm() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let words = [
+        "mymaster",
+        "m",
+        "127.0.0.1",
+        "::1",
+        "6379",
+        "@",
+        "master",
+        "slave",
+        ",",
+        "a:6379",
+        "?",
+        "-1",
+        "\u{0}",
+        "18446744073709551616",
+        "é",
+        "",
+    ];
+    for _ in 0..20_000 {
+        let count = random.usize(0..12);
+        let some: Vec<_> = (0..count).map(|_| words[random.usize(0..words.len())]).collect();
+        let channel = ["+switch-master", "+sdown", "-failover-abort-x", "x", ""][random.usize(0..5)];
+        let _ = Event::parse(channel, &some.join(" "), "m");
+        let _ = Hello::parse(&some.join(","), "m");
+    }
 }
 
 /// The instances of the Sentinels that count, and how many of them answer.
