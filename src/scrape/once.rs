@@ -9,7 +9,7 @@ use super::store::{Latest, Slot};
 use super::target::{IDLE, Job, Target, Targets};
 use super::worker::Worker;
 use crate::collect::Snapshot;
-use crate::collect::run::Buffers;
+use crate::collect::run::{Buffers, Scope};
 use crate::config::address::Endpoint;
 use crate::config::{Address, Config};
 use crate::connect::{Deadline, Kind};
@@ -305,7 +305,10 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     drop(permit);
     // Before the end is published: who waits for it reads the totals next.
     let took = begin.elapsed();
-    target.count(&job.place.address, took, &snapshot.borrow());
+    // A scan of keys is told of where it is wanted: it is no scrape of the target.
+    if job.scope != Scope::KeysOnly {
+        target.count(&job.place.address, took, &snapshot.borrow());
+    }
     if let Some(slot) = unheard.keep() {
         let mut snapshot = snapshot.borrow().clone();
         snapshot.duration = Some(took);
