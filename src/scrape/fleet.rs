@@ -271,8 +271,7 @@ impl Round {
         for slot in slots {
             let job = Job::of_member(config, &slot.service, &slot.member, Scope::WithoutKeys);
             let Some(job) = job else { continue };
-            let time = config.scrape.timeout;
-            members.spawn(collect(self.scraper.clone(), slot.clone(), job, self.patience, time));
+            members.spawn(collect(self.scraper.clone(), slot.clone(), job, self.patience));
         }
         let mut read = vec![];
         while let Some(ended) = members.join_next().await {
@@ -333,14 +332,8 @@ enum Asked {
 }
 
 /// One member's part in a round.
-async fn collect(
-    scraper: Scraper,
-    slot: Arc<Slot>,
-    job: Job,
-    patience: Instant,
-    time: Duration,
-) -> (Arc<Slot>, Asked) {
-    let membership = Membership { slot: slot.clone(), asker: Asker::Tick, time, guarded: true };
+async fn collect(scraper: Scraper, slot: Arc<Slot>, job: Job, patience: Instant) -> (Arc<Slot>, Asked) {
+    let membership = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: true };
     let wanted = Wanted { job, end: patience, member: Some(membership) };
     let asked = match scraper.collect(wanted).await {
         Ok(outcome) if outcome.from_breaker => Asked::KnownToBeDown,

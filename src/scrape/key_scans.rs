@@ -14,8 +14,10 @@ use super::store::{Slot, Store};
 use super::target::Job;
 use crate::collect::facts::Role;
 use crate::collect::run::Scope;
+use crate::collect::snapshot::{Progress, Snapshot};
 use crate::config::Config;
 use crate::config::collect::{Collect, Keys};
+use crate::connect::Kind;
 use crate::resilience::health::State as Health;
 use crate::telemetry::Metrics;
 use exposition::Families;
@@ -25,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error};
+use tracing::{debug, error, info, warn};
 
 /// Scans at once. More are due later: the pace of each is a matter of its server, their number is one of ours.
 const AT_ONCE: usize = 8;
@@ -55,12 +57,24 @@ type Key = (Arc<str>, Arc<str>);
 struct Plan {
     /// Who was asked the last time.
     chosen: Option<Arc<str>>,
+    /// Whose samples are shown.
+    holder: Option<Arc<str>>,
     due: Instant,
     is_running: bool,
+    /// What went wrong the last time.
+    trouble: Option<String>,
 }
 
-/// What a scan made; nothing where it failed.
-type Scanned = Option<Vec<Arc<Families>>>;
+/// What came of a scan.
+#[derive(Default)]
+struct Scanned {
+    /// What it made; nothing where it failed.
+    parts: Option<Vec<Arc<Families>>>,
+    /// Why it failed.
+    error: Option<String>,
+    /// A collector that could not do everything.
+    failed: Option<(&'static str, Kind)>,
+}
 
 impl KeyScans {
     /// Runs until it is dropped.
@@ -73,8 +87,18 @@ impl KeyScans {
             plans.retain(|key, _| groups.contains_key(key));
             let now = Instant::now();
             for (key, slots) in &groups {
-                let new = Plan { chosen: None, due: now, is_running: false };
-                let plan = plans.entry(key.clone()).or_insert(new);
+                let plan = plans.entry(key.clone()).or_insert_with(|| Plan {
+                    chosen: None,
+                    holder: None,
+                    due: now,
+                    is_running: false,
+                    trouble: None,
+                });
+                // Who was succeeded, and who came from another shard with that one's keys.
+                if let Some(holder) = &plan.holder {
+                    let others = slots.iter().filter(|slot| slot.member.instance != *holder);
+                    others.for_each(|slot| slot.forget_keys(Duration::ZERO));
+                }
                 if plan.due <= now && !plan.is_running && scans.len() < AT_ONCE {
                     self.begin(&config, key, slots, plan, &mut scans);
                 }
@@ -149,27 +173,55 @@ impl KeyScans {
         let (key, slot, scraper) = (key.clone(), slot.clone(), self.scraper.clone());
         scans.spawn(async move {
             // Without a membership there is no pool that could be full.
-            let snapshot = scraper.collect(wanted).await.ok().map(|outcome| outcome.snapshot);
-            let whole = snapshot.filter(|snapshot| snapshot.up && snapshot.error.is_none());
-            (key, slot, whole.map(|snapshot| snapshot.parts))
+            let outcome = scraper.collect(wanted).await.ok();
+            (key, slot, outcome.map(|outcome| Scanned::new(outcome.snapshot)).unwrap_or_default())
         });
     }
 
     /// Takes in what a scan made.
     fn end(&self, key: &Key, slot: &Arc<Slot>, scanned: Scanned, plans: &mut HashMap<Key, Plan>) {
-        let config = self.config.borrow().clone();
         // Its members may have gone, or nobody may want their keys any more.
         let Some(plan) = plans.get_mut(key) else { return };
         plan.is_running = false;
-        let Some(slots) = self.groups(&config).remove(key) else { return };
-        match scanned {
+        let trouble = scanned.trouble();
+        if plan.trouble != trouble {
+            let instance = &slot.member.instance;
+            match &trouble {
+                Some(trouble) => warn!(service = %key.0, %instance, error = trouble, "key scan failed"),
+                None => info!(service = %key.0, %instance, "key scans are well again"),
+            }
+            plan.trouble = trouble;
+        }
+        match scanned.parts {
             Some(parts) => {
-                let others = slots.iter().filter(|other| other.member.instance != slot.member.instance);
-                others.for_each(|other| other.forget_keys(Duration::ZERO));
+                plan.holder = Some(slot.member.instance.clone());
                 slot.scanned(parts);
             }
-            None => plan.due = Instant::now() + config.scrape.key_scans.interval / 10,
+            None => plan.due = Instant::now() + self.config.borrow().scrape.key_scans.interval / 10,
         }
+    }
+}
+
+impl Scanned {
+    fn new(snapshot: Snapshot) -> Self {
+        let failed = |(name, progress): &(&'static str, Progress)| match progress {
+            // What is refused for good was told when it was.
+            Progress::Failed(kind) if !kind.is_lasting() => Some((*name, *kind)),
+            _ => None,
+        };
+        let failed = snapshot.collectors.iter().find_map(failed);
+        let error = snapshot.error.map(|(_, text)| text);
+        let is_whole = snapshot.up && error.is_none();
+        Self { parts: Some(snapshot.parts).filter(|_| is_whole), error, failed }
+    }
+
+    /// What went wrong, in words that are the same while the same does.
+    fn trouble(&self) -> Option<String> {
+        let failed = || self.failed.map(|(name, kind)| format!("{name}: {}", kind.as_str()));
+        self.error
+            .clone()
+            .or_else(failed)
+            .or_else(|| self.parts.is_none().then(|| "it made nothing".to_owned()))
     }
 }
 

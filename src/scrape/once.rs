@@ -9,7 +9,7 @@ use super::store::{Latest, Slot};
 use super::target::{IDLE, Job, Target, Targets};
 use super::worker::Worker;
 use crate::collect::Snapshot;
-use crate::collect::run::Buffers;
+use crate::collect::run::{Buffers, Scope};
 use crate::config::address::Endpoint;
 use crate::config::{Address, Config};
 use crate::connect::{Deadline, Kind};
@@ -59,8 +59,6 @@ pub struct Membership {
     pub slot: Arc<Slot>,
     /// Who asks.
     pub asker: Asker,
-    /// How long the collection may take once there is room for it.
-    pub time: Duration,
     /// Whether the breaker and the pool have a say: with services. Else every request collects.
     pub guarded: bool,
 }
@@ -176,7 +174,7 @@ impl Scraper {
             };
             if let Some(Membership { slot, guarded: false, .. }) = member {
                 start.slot = Some(slot.clone());
-            } else if let Some(Membership { slot, asker, time, .. }) = member {
+            } else if let Some(Membership { slot, asker, .. }) = member {
                 if let (Decision::Answer, Some(latest)) =
                     (slot.ask(*asker, config.scrape.interval), slot.view().latest)
                 {
@@ -188,9 +186,13 @@ impl Scraper {
                 self.shared.permits.resize(config.scrape.concurrency, config.scrape.per_host, QUEUE);
                 let permit = self.shared.permits.acquire(&host, slot.class());
                 let permit = timeout_at(end, permit).await.map_err(|_| Crowded)?.map_err(|_| Crowded)?;
-                // A request sets no time of its own but its end.
-                end = Instant::now().checked_add(*time).map_or(end, |own| own.min(end));
-                start.deadline = Deadline::new(end, config.connect.timeout);
+                // As long as any collection of a member, whoever asked first: a tick may be waiting for that of
+                // a request, and a request that is in a hurry leaves before the end, for it must not be able to
+                // make a member look as if it did not answer. Keys take what they take.
+                let own = Instant::now() + config.scrape.timeout;
+                let last = if job.scope == Scope::Everything { end.max(own) } else { own };
+                end = end.min(last);
+                start.deadline = Deadline::new(last, config.connect.timeout);
                 start.permit = Some(permit);
                 start.slot = unheard.keep();
             }
@@ -305,7 +307,10 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     drop(permit);
     // Before the end is published: who waits for it reads the totals next.
     let took = begin.elapsed();
-    target.count(&job.place.address, took, &snapshot.borrow());
+    // A scan of keys is told of where it is wanted: it is no scrape of the target.
+    if job.scope != Scope::KeysOnly {
+        target.count(&job.place.address, took, &snapshot.borrow());
+    }
     if let Some(slot) = unheard.keep() {
         let mut snapshot = snapshot.borrow().clone();
         snapshot.duration = Some(took);

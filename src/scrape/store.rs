@@ -203,10 +203,7 @@ impl Slot {
 
     /// Which permits its collections take: those that may hang must not hold up the others.
     pub(super) fn class(&self) -> Class {
-        match self.state().health.state() {
-            HealthState::Suspect | HealthState::Down | HealthState::Failover => Class::Slow,
-            _ => Class::Prompt,
-        }
+        Class::of(self.state().health.state())
     }
 
     /// How often a connection to it is tried: once while it fails.

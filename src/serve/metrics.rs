@@ -13,7 +13,6 @@ use crate::scrape::shape::Totals;
 use crate::telemetry::{metrics, process};
 use exposition::{Builder, Families};
 use hyper::{Request, Response};
-use std::time::Duration;
 
 /// Answers the telemetry path.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
@@ -26,12 +25,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let collected = async {
         let address = config.scrape.target.as_ref()?;
         let job = job(&config, address.clone(), Origin::Flag, config.collect.keys.clone());
-        let member = Membership {
-            slot: state.store.own(address),
-            asker: Asker::Pull,
-            time: Duration::MAX,
-            guarded: false,
-        };
+        let member = Membership { slot: state.store.own(address), asker: Asker::Pull, guarded: false };
         // Only what is guarded can find no room.
         outcome(&state, request.headers(), job, Some(member)).await.ok()
     };

@@ -91,9 +91,7 @@ fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Me
     if names_keys {
         job.keys = asked.keys.clone();
     }
-    // As long as any collection of a member, for a tick may be waiting for this one; keys take what they take.
-    let time = if names_keys { Duration::MAX } else { config.scrape.timeout };
-    let member = Membership { slot: slot.clone(), asker: Asker::Pull, time, guarded: true };
+    let member = Membership { slot: slot.clone(), asker: Asker::Pull, guarded: true };
     Some((job, member))
 }
 

@@ -4,8 +4,10 @@ use crate::PATIENCE;
 use crate::follow::Fleet;
 use crate::page::{Labels, Page};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use testbed::{Cluster, Part, SentinelSet, Server, wait_for, wait_until};
+use testbed::{Action, Cluster, Part, ScriptedServer, SentinelSet, Server, wait_for, wait_until};
 
 /// How often a server was asked a command.
 fn calls(server: &Server, command: &str) -> u64 {
@@ -141,4 +143,33 @@ fn each_key_of_a_cluster_is_found_once_on_a_replica() {
             "READWRITE again: {flags:?}"
         );
     }
+}
+
+#[test]
+fn a_scan_that_fails_leaves_what_was_known_for_two_intervals() {
+    let breaks = Arc::new(AtomicBool::new(false));
+    let is_broken = breaks.clone();
+    let server = ScriptedServer::start(move |command| match command[0].as_slice() {
+        b"SCAN" if is_broken.load(Ordering::SeqCst) => Action::Close,
+        b"SCAN" => Action::reply("*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+        _ => Action::Default,
+    });
+    let fleet = Fleet::start(&format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
+         scrape: {{ key_scans: {{ interval: 2s }} }}\n\
+         services:\n  - name: cache\n    instances: [\"{}\"]\n    collect: {{ count_keys: [\"*\"] }}\n",
+        server.address(),
+    ));
+    let keys = || sum(&fleet.page("/metrics"), "redis_keys_count");
+    wait_until("the first scan", PATIENCE, || keys() == 2.0);
+    breaks.store(true, Ordering::SeqCst);
+    let before = server.count("SCAN");
+    wait_until("a scan that fails", PATIENCE, || server.count("SCAN") > before);
+    assert_eq!(keys(), 2.0, "the keys are still known");
+    wait_until("them to be too old", PATIENCE, || keys() == 0.0);
+    assert_eq!(sum(&fleet.page("/metrics"), "redis_up"), 1.0, "the member is none the worse for it");
+    let told = fleet.exporter.stderr().matches("key scan failed").count();
+    assert_eq!(told, 1, "it is said once");
+    breaks.store(false, Ordering::SeqCst);
+    wait_until("another good scan", PATIENCE, || keys() == 2.0);
 }
