@@ -191,7 +191,8 @@ impl Scraper {
                 // make a member look as if it did not answer. Keys take what they take.
                 let own = Instant::now() + config.scrape.timeout;
                 let last = if job.scope == Scope::Everything { end.max(own) } else { own };
-                end = end.min(last);
+                // A tick has waited for its turn, and now has all of its time.
+                end = if *asker == Asker::Tick { last } else { end.min(last) };
                 start.deadline = Deadline::new(last, config.connect.timeout);
                 start.permit = Some(permit);
                 start.slot = unheard.keep();
