@@ -9,7 +9,6 @@
 //! - [`hostile`]: servers that break the protocol, never end or say nothing
 //! - `time`: deadlines
 //! - [`sentinel`]: a service behind Sentinels, through failovers
-//! - `retry`: what is tried again within a collection, and what is not
 //! - [`retry`]: what is tried again within a collection, and what is not
 //! - [`secrets`]: no password and no ephemeral port in anything that leaves
 //! - [`credentials`]: who is sent which password
