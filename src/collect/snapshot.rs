@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// The state of one collection of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// Whether anybody was asked: a collection may wait for room first.
+    pub began: bool,
     /// Finished families, part by part.
     pub parts: Vec<Arc<Families>>,
     /// Whether INFO was read: `redis_up`.

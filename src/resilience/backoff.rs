@@ -35,12 +35,12 @@ impl Backoff {
     /// For a target whose failure lasts: the next tick is the next try.
     pub const ONCE: Self = Self { attempts: 1, ..Self::HICCUP };
 
-    /// For a target that is in that state when its collection begins. Who fails over is tried like a healthy
-    /// one: that failure passes.
+    /// For a target that is in that state when its collection begins. Who failed the last time, in a failover too,
+    /// has the next tick for its next try.
     pub const fn of(state: State) -> Self {
         match state {
-            State::Suspect | State::Down => Self::ONCE,
-            State::Unknown | State::Ok | State::Loading | State::MasterDown | State::Failover => Self::HICCUP,
+            State::Suspect | State::Down | State::Failover => Self::ONCE,
+            State::Unknown | State::Ok | State::Loading | State::MasterDown => Self::HICCUP,
         }
     }
 

@@ -200,7 +200,7 @@ struct Signal {
     told: Notify,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Limits {
     concurrency: usize,
     per_host: usize,
@@ -432,6 +432,9 @@ impl Pool {
     }
 
     fn resize(&mut self, limits: Limits) {
+        if self.limits == limits {
+            return;
+        }
         self.limits = limits;
         let names: Vec<_> = self.hosts.keys().cloned().collect();
         for name in &names {

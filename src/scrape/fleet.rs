@@ -5,8 +5,8 @@
 //! the group: each is due at the same moment of every interval, also after a restart. When a service gets
 //! another master or new members, a round of theirs is made at once.
 //!
-//! What a newcomer would get wrong: a round that is still under way when the next one is due is not joined by
-//! a second one. The tick is skipped, counted, and the next comes an interval later.
+//! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no
+//! second one. Its tick is skipped and counted; the other members of its group have theirs.
 
 use super::once::{Crowded, Membership, Scraper, Wanted};
 use super::service::{Limits, MemberReading};
@@ -16,6 +16,7 @@ use crate::collect::Facts;
 use crate::collect::run::Scope;
 use crate::config::Config;
 use crate::discover::merge::Identities;
+use crate::discover::service::View;
 use crate::discover::{Service, Topology};
 use crate::resilience::breaker::Asker;
 use crate::telemetry::Metrics;
@@ -61,20 +62,18 @@ type Key = (Arc<str>, Option<Arc<str>>);
 struct Group {
     slots: Vec<Arc<Slot>>,
     next: Instant,
+    /// The interval that [`Self::next`] was reckoned with.
+    interval: Duration,
     round: u64,
-    is_running: bool,
-    /// Something happened while a round was under way: another follows at once.
+    /// Something happened while some were under way: another round follows at once.
     again: bool,
 }
-
-/// What is seen of a service to tell whether something happened to it.
-type Sight = (Option<Arc<str>>, bool, Arc<Service>);
 
 impl Fleet {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut groups: HashMap<Key, Group> = HashMap::new();
-        let mut seen: HashMap<Arc<str>, Sight> = HashMap::new();
+        let mut seen: HashMap<Arc<str>, Arc<Service>> = HashMap::new();
         let mut due = BinaryHeap::new();
         let mut rounds = JoinSet::new();
         self.reconcile(&mut groups, &mut seen, &mut due);
@@ -96,16 +95,11 @@ impl Fleet {
                         Err(fault) => {
                             self.metrics.panics.increment();
                             error!(error = %fault, "a round panicked: please report this");
-                            // Whose it was is not known: rather one round too many than none for ever.
-                            groups.values_mut().for_each(|group| group.is_running = false);
                             continue;
                         }
                     };
-                    if let Some(group) = groups.get_mut(&key) {
-                        group.is_running = false;
-                        if std::mem::take(&mut group.again) {
-                            due.push(Reverse((Instant::now(), key)));
-                        }
+                    if groups.get_mut(&key).is_some_and(|group| std::mem::take(&mut group.again)) {
+                        due.push(Reverse((Instant::now(), key)));
                     }
                 },
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
@@ -135,18 +129,19 @@ impl Fleet {
             group.next = at + config.scrape.interval * (u32::try_from(behind).unwrap_or(u32::MAX - 1) + 1);
             due.push(Reverse((group.next, key.clone())));
         }
-        if group.is_running {
-            match is_scheduled {
-                true => group.slots.iter().for_each(|slot| slot.skip()),
-                false => group.again = true,
-            }
+        // One member that hangs does not cost the others their turn.
+        let (free, busy): (Vec<_>, Vec<_>) = group.slots.iter().cloned().partition(|slot| slot.take_turn());
+        match is_scheduled {
+            true => busy.iter().for_each(|slot| slot.skip()),
+            false => group.again |= !busy.is_empty(),
+        }
+        if free.is_empty() {
             return;
         }
-        group.is_running = true;
         group.round += 1;
         let round = Round {
             key,
-            slots: group.slots.clone(),
+            slots: free,
             number: group.round,
             // A tick that finds no room until the next one is due is skipped.
             patience: now + config.scrape.interval,
@@ -163,7 +158,7 @@ impl Fleet {
     fn reconcile(
         &mut self,
         groups: &mut HashMap<Key, Group>,
-        seen: &mut HashMap<Arc<str>, Sight>,
+        seen: &mut HashMap<Arc<str>, Arc<Service>>,
         due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
     ) {
         let topology = self.topology.borrow_and_update().clone();
@@ -190,44 +185,70 @@ impl Fleet {
         let new = wanted.keys().filter(|key| !groups.contains_key(*key)).count();
         let changed = changed_services(&topology, seen);
         // What changed is known at once; the round that follows adds what the members say.
-        for name in &changed {
+        for name in changed.keys() {
             if let Some(service) = topology.service(name) {
                 put_down(&self.store, &config, service, &[]);
             }
         }
-        let now = Instant::now();
+        let (now, interval) = (Instant::now(), config.scrape.interval);
         for (key, slots) in wanted {
             let is_new = !groups.contains_key(&key);
-            let next = first_due(&key, config.scrape.interval, now);
+            let next = first_due(&key, interval, now);
             let group = groups.entry(key.clone()).or_insert_with(|| {
                 due.push(Reverse((next, key.clone())));
-                Group { slots: vec![], next, round: 0, is_running: false, again: false }
+                Group { slots: vec![], next, interval, round: 0, again: false }
             });
+            if group.interval != interval {
+                // What was due before the change finds that its time is no longer the group's, and is a round
+                // more at most.
+                (group.interval, group.next) = (interval, next);
+                due.push(Reverse((next, key.clone())));
+            }
             let joined =
                 !is_new && slots.iter().any(|slot| !group.slots.iter().any(|old| Arc::ptr_eq(old, slot)));
             group.slots = slots;
-            if (is_new && new <= CROWD) || joined || changed.contains(&key.0) {
+            let is_concerned = |shards: &Option<HashSet<Arc<str>>>| match (shards, &key.1) {
+                (Some(shards), Some(shard)) => shards.contains(shard),
+                _ => true,
+            };
+            if (is_new && new <= CROWD) || joined || changed.get(&key.0).is_some_and(is_concerned) {
                 due.push(Reverse((now, key)));
             }
         }
     }
 }
 
-/// The services that got another master, or whose failover began or ended, since this was asked last.
-fn changed_services(topology: &Topology, seen: &mut HashMap<Arc<str>, Sight>) -> HashSet<Arc<str>> {
+/// The services that got another master, or whose failover began or ended, since this was asked last; of a
+/// Cluster the shards to which that happened.
+fn changed_services(
+    topology: &Topology,
+    seen: &mut HashMap<Arc<str>, Arc<Service>>,
+) -> HashMap<Arc<str>, Option<HashSet<Arc<str>>>> {
     seen.retain(|name, _| topology.service(name).is_some());
-    let mut changed = HashSet::new();
-    for service in &topology.services {
-        let masters = |service: &Service| match &service.view {
-            crate::discover::service::View::Cluster(view) => Some(view.masters.clone()),
+    let mut changed = HashMap::new();
+    for now in &topology.services {
+        let Some(before) = seen.insert(now.name.clone(), now.clone()) else { continue };
+        let master = |service: &Service| service.master.as_ref().map(|master| master.instance.clone());
+        let failing = |service: &Service| service.failover.as_ref().map(|f| f.members.clone());
+        let (was, is) = (failing(&before), failing(now));
+        let shards = match (&before.view, &now.view) {
+            (View::Cluster(old), View::Cluster(new)) => {
+                let moved =
+                    new.masters.iter().filter(|(shard, master)| old.masters.get(*shard) != Some(master));
+                let mut shards: HashSet<_> = moved.map(|(shard, _)| shard.clone()).collect();
+                if was != is {
+                    let concerned: HashSet<_> = was.iter().chain(&is).flatten().cloned().collect();
+                    let members = now.members.iter().filter(|member| concerned.contains(&member.instance));
+                    shards.extend(members.filter_map(|member| member.shard.clone()));
+                }
+                Some(shards).filter(|shards| !shards.is_empty())
+            }
             _ => None,
         };
-        let master = service.master.as_ref().map(|master| master.instance.clone());
-        let now = (master, service.failover.is_some(), service.clone());
-        if let Some(before) = seen.insert(service.name.clone(), now.clone())
-            && ((&before.0, before.1) != (&now.0, now.1) || masters(&before.2) != masters(&now.2))
-        {
-            changed.insert(service.name.clone());
+        let is_cluster = matches!(now.view, View::Cluster(_));
+        let other_master = !is_cluster && master(&before) != master(now);
+        if shards.is_some() || other_master || (!is_cluster && was.is_some() != is.is_some()) {
+            changed.insert(now.name.clone(), shards);
         }
     }
     changed
@@ -266,12 +287,12 @@ impl Round {
         let mut members = JoinSet::new();
         let config = &self.config;
         // Where there is no room for all, those go first whose turn is longest ago. Else the last would never be read.
-        let mut slots: Vec<_> = self.slots.iter().collect();
-        slots.sort_by_cached_key(|slot| slot.view().latest.map(|latest| latest.taken));
-        for slot in slots {
-            let job = Job::of_member(config, &slot.service, &slot.member, Scope::WithoutKeys);
+        let mut slots: Vec<_> = self.slots.iter().cloned().map(Turn).collect();
+        slots.sort_by_cached_key(|turn| turn.0.taken());
+        for turn in slots {
+            let job = Job::of_member(config, &turn.0.service, &turn.0.member, Scope::WithoutKeys);
             let Some(job) = job else { continue };
-            members.spawn(collect(self.scraper.clone(), slot.clone(), job, self.patience));
+            members.spawn(collect(self.scraper.clone(), turn, job, self.patience));
         }
         let mut read = vec![];
         while let Some(ended) = members.join_next().await {
@@ -331,8 +352,18 @@ enum Asked {
     NoRoom,
 }
 
+/// A member's turn. Dropped, the next one may begin.
+struct Turn(Arc<Slot>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.end_turn();
+    }
+}
+
 /// One member's part in a round.
-async fn collect(scraper: Scraper, slot: Arc<Slot>, job: Job, patience: Instant) -> (Arc<Slot>, Asked) {
+async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (Arc<Slot>, Asked) {
+    let slot = turn.0.clone();
     let membership = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: true };
     let wanted = Wanted { job, end: patience, member: Some(membership) };
     let asked = match scraper.collect(wanted).await {

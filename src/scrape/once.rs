@@ -130,7 +130,7 @@ impl Scraper {
         let mut snapshot = loop {
             let snapshot = match self.attempt(&target, &wanted).await? {
                 Attempt::Known(latest) => {
-                    return Ok(Outcome { from_breaker: true, ..latest.outcome.clone() });
+                    return Ok(Outcome { from_breaker: true, ..Outcome::clone(&latest.outcome) });
                 }
                 Attempt::Made(snapshot) => snapshot,
             };
@@ -202,6 +202,10 @@ impl Scraper {
         }
         let _ = timeout_at(end + LAST_WORDS, seat.snapshot.wait_for(Snapshot::is_complete)).await;
         let snapshot = seat.snapshot.borrow().clone();
+        // Whoever joined one that found no room says the same as who started it.
+        if !snapshot.began && member.as_ref().is_some_and(|member| member.guarded) {
+            return Err(Crowded);
+        }
         Ok(Attempt::Made(snapshot))
     }
 }
@@ -276,6 +280,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     let service = job.place.service.as_deref().and_then(|name| config.discover.service(name));
     let backoff = slot.as_ref().map_or_else(|| target.backoff(), |slot| slot.backoff());
     let unheard = Unheard(slot);
+    snapshot.send_modify(|s| s.began = true);
     let worker = Worker {
         place: &job.place,
         connect: &config.connect,
@@ -317,7 +322,8 @@ async fn collect(shared: Arc<Shared>, start: Start) {
         snapshot.duration = Some(took);
         snapshot.role = target.role(Some(snapshot.role.as_str()).filter(|_| snapshot.up));
         let outcome = Outcome { snapshot, totals: target.totals(), from_breaker: false };
-        slot.observe(outcome, &config.resilience, config.scrape.interval, fastrand::f64(), &shared.events);
+        let room = (config.scrape.interval, fastrand::f64());
+        slot.observe(outcome, &config.resilience, room, job.place.service.is_some(), &shared.events);
     }
     snapshot.send_modify(|s| s.duration = Some(took));
 }

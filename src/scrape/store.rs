@@ -21,6 +21,7 @@ use crate::resilience::{Backoff, Class, Retry};
 use crate::telemetry::events::{self, Events};
 use exposition::Families;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -94,9 +95,13 @@ impl Store {
             let slot = match known.remove(&(service.clone(), member.instance.clone())) {
                 Some(slot) if slot.member == member => slot,
                 // Other labels or another shard: it is the same server.
-                Some(slot) if slot.member.address == member.address => {
-                    Arc::new(Slot { service, member, book, state: slot.state.clone() })
-                }
+                Some(slot) if slot.member.address == member.address => Arc::new(Slot {
+                    service,
+                    member,
+                    book,
+                    state: slot.state.clone(),
+                    has_turn: slot.has_turn.clone(),
+                }),
                 _ => Arc::new(Slot::new(service, member, book)),
             };
             slots.push(slot);
@@ -118,6 +123,8 @@ pub struct Slot {
     /// The book of its service.
     pub book: Arc<Book>,
     state: Arc<Mutex<State>>,
+    /// Whether a tick of ours is collecting it.
+    has_turn: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -133,9 +140,11 @@ struct State {
 /// The latest outcome of a member.
 pub struct Latest {
     /// What came of it.
-    pub outcome: Outcome,
-    /// When it ended, or when the breaker last said that it still holds.
+    pub outcome: Arc<Outcome>,
+    /// When it ended.
     pub taken: Instant,
+    /// When it last was known to hold: when it ended, or when the breaker last answered with it.
+    pub held: Instant,
 }
 
 /// What the last scan of a member's keys made.
@@ -171,7 +180,7 @@ pub struct View {
 impl Slot {
     /// A member of which nothing is known yet.
     pub fn new(service: Arc<str>, member: Arc<Member>, book: Arc<Book>) -> Self {
-        Self { service, member, book, state: Arc::default() }
+        Self { service, member, book, state: Arc::default(), has_turn: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -201,6 +210,21 @@ impl Slot {
         snapshot.facts.clone().filter(|_| snapshot.up).zip(snapshot.taken)
     }
 
+    /// When its last outcome ended; `None` where there is none.
+    pub(super) fn taken(&self) -> Option<Instant> {
+        self.state().latest.as_ref().map(|latest| latest.taken)
+    }
+
+    /// Takes the turn of a tick; false where the last one has not ended.
+    pub(super) fn take_turn(&self) -> bool {
+        !self.has_turn.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends it.
+    pub(super) fn end_turn(&self) {
+        self.has_turn.store(false, Ordering::Relaxed);
+    }
+
     /// Which permits its collections take: those that may hang must not hold up the others.
     pub(super) fn class(&self) -> Class {
         Class::of(self.state().health.state())
@@ -219,8 +243,8 @@ impl Slot {
         if decision == Decision::Answer
             && let Some(latest) = &state.latest
         {
-            let outcome = latest.outcome.clone();
-            state.latest = Some(Arc::new(Latest { outcome, taken: now }));
+            let (outcome, taken) = (latest.outcome.clone(), latest.taken);
+            state.latest = Some(Arc::new(Latest { outcome, held: now, taken }));
         }
         decision
     }
@@ -252,13 +276,14 @@ impl Slot {
         self.state().keys = Some(Arc::new(Keys { parts, taken: Instant::now() }));
     }
 
-    /// Takes in the outcome of a collection. `interval` bounds the pauses of the breaker.
+    /// Takes in the outcome of a collection. `interval` bounds the pauses of the breaker, which a target without a
+    /// service has none of; `random` spreads them.
     pub(super) fn observe(
         &self,
         outcome: Outcome,
         config: &Resilience,
-        interval: Duration,
-        random: f64,
+        (interval, random): (Duration, f64),
+        has_breaker: bool,
         events: &Events,
     ) {
         let now = Instant::now();
@@ -282,8 +307,10 @@ impl Slot {
                 Observation::Failed(_) => breaker::Outcome::Failed,
                 _ => breaker::Outcome::Alive,
             };
-            state.breaker.after(ended, &config.breaker, interval, now, random);
-            state.latest = Some(Arc::new(Latest { outcome, taken: now }));
+            if has_breaker {
+                state.breaker.after(ended, &config.breaker, interval, now, random);
+            }
+            state.latest = Some(Arc::new(Latest { outcome: Arc::new(outcome), taken: now, held: now }));
             change
         };
         self.tell(change, events);

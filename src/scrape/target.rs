@@ -105,7 +105,8 @@ impl Targets {
             }
         }
         let of_same_server = targets.keys().filter(|other| other.address.endpoint == place.address.endpoint);
-        let keeps = of_same_server.take(KEPT_OF_ONE_SERVER).count() < KEPT_OF_ONE_SERVER;
+        let keeps =
+            place.service.is_some() || of_same_server.take(KEPT_OF_ONE_SERVER).count() < KEPT_OF_ONE_SERVER;
         let target = Arc::new(Target { keeps, ..Target::default() });
         targets.insert(place.clone(), target.clone());
         target

@@ -95,7 +95,7 @@ fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -
 fn member_set(config: &Config, slot: &Slot, now: Instant) -> Option<Labelled> {
     let view = slot.view();
     let latest = view.latest.clone()?;
-    if now.saturating_duration_since(latest.taken) > config.scrape.interval * 2 {
+    if now.saturating_duration_since(latest.held) > config.scrape.interval * 2 {
         return None;
     }
     let mut parts = latest.outcome.snapshot.parts.clone();

@@ -52,7 +52,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let slot = state.store.find(&job.place.address).filter(|_| !config.discover.services.is_empty());
     let (job, member) = match &slot {
         Some(slot) => match membership(&config, slot, &job) {
-            Some((job, member)) => (job, Some(member)),
+            Some(pair) => pair,
             None => return response::error(StatusCode::NOT_FOUND, "this member is no longer one"),
         },
         None => (job, None),
@@ -82,17 +82,18 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     wish.page(outcome.snapshot.parts.iter().map(|part| &**part).chain(scanned).chain([&own])).await
 }
 
-/// A request for a member: the same job as a tick's, so that they share a collection; with the keys of the
-/// request where it names some. The database and TLS of the request are those of the member.
-fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Membership)> {
-    let names_keys = asked.keys != config.collect.keys;
-    let scope = if names_keys { Scope::Everything } else { Scope::WithoutKeys };
-    let mut job = Job::of_member(config, &slot.service, &slot.member, scope)?;
-    if names_keys {
+/// A request for a member: the same job as a tick's, so that they share a collection. One that names keys of its
+/// own is nobody else's business: what it finds and how long that takes says nothing of the member. The database
+/// and TLS of the request are those of the member.
+fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Option<Membership>)> {
+    if asked.keys != config.collect.keys {
+        let mut job = Job::of_member(config, &slot.service, &slot.member, Scope::Everything)?;
         job.keys = asked.keys.clone();
+        return Some((job, None));
     }
+    let job = Job::of_member(config, &slot.service, &slot.member, Scope::WithoutKeys)?;
     let member = Membership { slot: slot.clone(), asker: Asker::Pull, guarded: true };
-    Some((job, member))
+    Some((job, Some(member)))
 }
 
 /// Why a request gets no collection.

@@ -169,7 +169,8 @@ impl Link {
             && last.run_id == facts.run_id
         {
             // Between two readings it may have gone and come again.
-            let came_again = last.up_at.zip(up_at).is_some_and(|(before, now)| now > before + 1);
+            let came_again =
+                last.up_at.zip(up_at).is_some_and(|(before, now)| now > before.saturating_add(1));
             *flaps += u64::from(last.is_up && (!is_up || came_again));
         }
         self.last = Some(LinkState { taken, run_id: facts.run_id, is_up, up_at });
