@@ -6,7 +6,7 @@
 use exposition::{Desc, Kind};
 use redvigil::collect::ALL;
 use redvigil::discover;
-use redvigil::scrape::{service, shape};
+use redvigil::scrape::{book, member, service, shape};
 use redvigil::telemetry::{metrics, process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -80,6 +80,8 @@ fn document() -> String {
         ("each member of a service", service::member_descs().to_vec()),
         ("each service", service::service_descs().to_vec()),
         ("each service, as those know it who know its members", discover::families::descs().to_vec()),
+        ("each member, beside what it says", member::descs().to_vec()),
+        ("the collections of each service", book::descs().to_vec()),
         ("each collection, of itself", shape::descs().to_vec()),
         ("the exporter, of itself", metrics::descs().to_vec()),
         ("the process of the exporter", process::descs().to_vec()),
