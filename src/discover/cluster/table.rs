@@ -73,8 +73,9 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(id: &str) -> Self {
-        Self {
+    /// A row that says nothing yet; `None` for an id that is none.
+    fn new(id: &str) -> Option<Self> {
+        is_id(id).then(|| Self {
             id: id.to_owned(),
             node: None,
             is_myself: false,
@@ -90,7 +91,7 @@ impl Row {
             migrating: vec![],
             importing: vec![],
             shard: None,
-        }
+        })
     }
 
     /// Reads one line of `CLUSTER NODES`: `id ip:port@bus[,hostname[,key=value…]] flags master ping pong epoch
@@ -100,13 +101,14 @@ impl Row {
         let mut next = || fields.next();
         let (id, address, flags, master) = (next()?, next()?, next()?, next()?);
         let (_ping, _pong, epoch, link) = (next()?, next()?, next()?, next()?);
+        let shard = address.split(',').find_map(|part| part.strip_prefix("shard-id="));
         let mut row = Self {
             node: Node::announced(address),
             master: (master != "-").then(|| master.to_owned()),
             epoch: epoch.parse().ok()?,
             is_linked: link == "connected",
-            shard: address.split(',').find_map(|part| part.strip_prefix("shard-id=")).map(str::to_owned),
-            ..Self::new(id)
+            shard: shard.filter(|id| is_id(id)).map(str::to_owned),
+            ..Self::new(id)?
         };
         for flag in flags.split(',') {
             match flag {
@@ -172,6 +174,7 @@ impl Table {
         for shard in reply.items()? {
             let slots = ranges(shard.field("slots")?)?;
             let shard_id = shard.field("id").or_else(|| shard.field("shard-id")).and_then(Reply::text);
+            let shard_id = shard_id.filter(|id| is_id(id));
             let mut rows = vec![];
             for node in shard.field("nodes")?.items()?.take(MOST_NODES + 1) {
                 rows.push(Row { shard: shard_id.map(str::to_owned), ..shard_node(node)? });
@@ -252,6 +255,12 @@ impl Table {
     }
 }
 
+/// Whether this can be the id of a node or a shard: servers make 40 hexadecimal digits, those that stand in
+/// for them other letters and digits. More would be names without end in labels and in our memory.
+pub fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 fn slot(reply: Reply<'_>) -> Option<u16> {
     reply.integer()?.try_into().ok().filter(|slot| *slot < SLOTS)
 }
@@ -294,7 +303,7 @@ fn shard_node(node: Reply<'_>) -> Option<Row> {
         },
         // `loading` is no failure.
         state: if text("health") == Some("fail") { State::Failed } else { State::Fine },
-        ..Row::new(text("id")?)
+        ..Row::new(text("id")?)?
     })
 }
 
@@ -309,7 +318,7 @@ fn slots_node(node: Reply<'_>) -> Option<Row> {
         port,
         hostname: told("hostname").map(str::to_owned),
     };
-    Some(Row { node: port(at).map(node), ..Row::new(id.text()?) })
+    Some(Row { node: port(at).map(node), ..Row::new(id.text()?)? })
 }
 
 /// What a node says of the cluster as a whole: `CLUSTER INFO`.
@@ -410,6 +419,36 @@ mod tests {
         }
         for strange in ["", "10.0.0.1:1@2 master", "10.0.0.1:1@2 master - 0 0 x connected"] {
             assert_eq!(row(strange), None, "{strange}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_are_letters_and_digits_and_not_without_end() {
+        for (id, expected) in [
+            ("a", true),
+            (A, true),
+            (&*"x".repeat(64), true),
+            (&*"x".repeat(65), false),
+            ("a+", false),
+            ("a-b", false),
+            ("ü", false),
+        ] {
+            let line = format!("{id} 10.0.0.1:1@2 master - 0 0 1 connected");
+            assert_eq!(Row::parse(&line).is_some(), expected, "{id}");
+            let line = format!("{A} 10.0.0.1:1@2,,shard-id={id} master - 0 0 1 connected");
+            let shard = Row::parse(&line).expect("a line").shard;
+            assert_eq!(shard, expected.then(|| id.to_owned()), "{id}");
+            let word = |id: &str| format!("${}\r\n{id}\r\n", id.len());
+            let slots = format!("*1\r\n*3\r\n:0\r\n:9\r\n*3\r\n+h\r\n:1\r\n{}", word(id));
+            assert_eq!(read(slots.as_bytes(), Table::from_slots).await.is_some(), expected, "{id}");
+            let shards = |node: &str, shard: &str| {
+                let node = format!("*1\r\n%2\r\n+id\r\n{}+role\r\n+master\r\n", word(node));
+                format!("*1\r\n%3\r\n+slots\r\n*0\r\n+nodes\r\n{node}+id\r\n{}", word(shard))
+            };
+            let table = read(shards(id, "s").as_bytes(), Table::from_shards).await;
+            assert_eq!(table.is_some(), expected, "{id}");
+            let table = read(shards("a", id).as_bytes(), Table::from_shards).await.expect("a table");
+            assert_eq!(table.rows[0].shard, expected.then(|| id.to_owned()), "{id}");
         }
     }
 

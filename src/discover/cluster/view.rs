@@ -8,7 +8,7 @@
 //! What a newcomer would get wrong: an isolated old master goes on claiming its slots, and it means it. Its
 //! claim is older, so it is no shard of its own; that two claim the same slot is counted beside.
 
-use super::table::{Info, Role, Row, State, Table};
+use super::table::{Info, Role, Row, State, Table, is_id};
 use super::{Node, SLOTS};
 use crate::config::Address;
 use crate::discover::rewrite::announced;
@@ -385,8 +385,11 @@ fn shards(
         let mut name = name.unwrap_or_else(|| Arc::from(root));
         if slots > 0 {
             // Two that serve are never one shard.
+            if shards.contains_key(&name) {
+                name = Arc::from(root);
+            }
             while shards.contains_key(&name) {
-                name = if *name == *root { format!("{name}+").into() } else { Arc::from(root) };
+                name = format!("{name}+").into();
             }
         }
         // A dead or empty master stands with the one that took its slots.
@@ -424,7 +427,8 @@ fn told_shards(said: &[Said]) -> HashMap<&str, &str> {
         }
     }
     for said in said {
-        if let (Some(id), Some(shard)) = (said.id.as_deref(), said.shard.as_deref()) {
+        let shard = said.shard.as_deref().filter(|shard| is_id(shard));
+        if let (Some(id), Some(shard)) = (said.id.as_deref(), shard) {
             told.insert(id, shard);
         }
     }
@@ -668,6 +672,28 @@ pub(super) mod tests {
         let masters = HashMap::from([(Arc::from("a"), Arc::from("a"))]);
         let known = Remembered { masters, ..known };
         assert_eq!(written(&picture(&all_say(&[1, 2], lines), &known)), "a=a(a) b=b(b)");
+    }
+
+    #[test]
+    fn every_shard_gets_a_name_though_those_of_its_master_are_taken() {
+        let lines = "a:1 master - 1 0-99
+            b:2 master - 5 100-199
+            c:3 master - 4 200-299";
+        let known = remembered(&[("a", "a"), ("b", "a"), ("c", "a+")]);
+        assert_eq!(written(&picture(&all_say(&[1, 2, 3], lines), &known)), "a=b(b) a+=c(c) a++=a(a)");
+    }
+
+    #[test]
+    fn a_shard_id_that_is_none_names_no_shard() {
+        let check = |id: &str, expected: &str| {
+            let mut said = all_say(&[1], "a:1 master - 1 0-99");
+            said[0].shard = Some(id.into());
+            assert_eq!(written(&picture(&said, &Remembered::default())), expected, "{id}");
+        };
+        check("x", "x=a(a)");
+        for strange in ["", "x+", "x y", "ü", &"x".repeat(65)] {
+            check(strange, "a=a(a)");
+        }
     }
 
     #[test]
