@@ -483,7 +483,8 @@ impl Picture {
         let mut claims = vec![0_u16; usize::from(SLOTS)];
         let masters = || own.iter().filter(|(_, row)| row.role == Some(Role::Master));
         for slot in masters().flat_map(|(_, row)| row.slots.iter().cloned().flatten()) {
-            claims[usize::from(slot)] += 1;
+            let count = &mut claims[usize::from(slot)];
+            *count = count.saturating_add(1);
         }
         let contested =
             |row: &Row| row.slots.iter().cloned().flatten().any(|slot| claims[usize::from(slot)] > 1);
