@@ -187,7 +187,9 @@ struct Merged<'a> {
 fn votes<'a>(tables: &[(&'a Said, &'a Table)]) -> HashMap<&'a str, Votes<'a>> {
     let mut all: HashMap<&str, Votes> = HashMap::new();
     for (said, table) in tables {
-        for row in &table.rows {
+        // Each table has one vote, however often it names somebody.
+        let mut seen = HashSet::new();
+        for row in table.rows.iter().filter(|row| seen.insert(&*row.id)) {
             let votes = all.entry(&row.id).or_default();
             if row.is_myself {
                 votes.own = Some(row);
@@ -223,8 +225,21 @@ impl<'a> Votes<'a> {
     fn role(&self) -> (u64, Role, Option<&'a str>) {
         let own = self.own.map(|row| (row.epoch, row.role, row.master.as_deref()));
         let told = self.roles.iter().max_by_key(|((epoch, ..), count)| (*epoch, *count));
-        let (epoch, role, master) = own.or(told.map(|(role, _)| *role)).unwrap_or_default();
+        let told = told.map(|((_, role, master), _)| (self.epoch(), *role, *master));
+        let (epoch, role, master) = own.or(told).unwrap_or_default();
         (epoch, role.unwrap_or(Role::Master), master)
+    }
+
+    /// The newest epoch that most of those grant it who name it: one alone could name one that never comes.
+    fn epoch(&self) -> u64 {
+        let mut epochs: Vec<_> = self.roles.iter().map(|((epoch, ..), count)| (*epoch, *count)).collect();
+        epochs.sort_unstable_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+        let mut granted = 0;
+        let most = epochs.into_iter().find(|(_, count)| {
+            granted += count;
+            granted * 2 > self.named
+        });
+        most.map_or(0, |(epoch, _)| epoch)
     }
 
     fn state(&self, is_silent: bool) -> State {
@@ -695,6 +710,23 @@ pub(super) mod tests {
         for strange in ["", "x+", "x y", "ü", &"x".repeat(65)] {
             check(strange, "a=a(a)");
         }
+    }
+
+    #[test]
+    fn the_epoch_of_a_silent_master_is_what_most_say_and_nobody_says_it_twice() {
+        let check = |epochs: [&str; 3], expected: u64| {
+            let said = [2, 3, 4].into_iter().zip(epochs).flat_map(|(port, epoch)| {
+                let line = |epoch| format!("a:1 master - {epoch} 0-16383\n");
+                let lines: String = epoch.split(',').map(line).collect();
+                all_say(&[port], &(lines + "b:2 slave a 1\nc:3 slave a 1\nd:4 slave a 1"))
+            });
+            let picture = picture(&said.collect::<Vec<_>>(), &Remembered::default());
+            assert_eq!(picture.shards["a"].epoch, expected, "{epochs:?}");
+        };
+        check(["1", "1", "1"], 1);
+        check(["1", "7", "7"], 7);
+        check(["1", "1", "18446744073709551615"], 1);
+        check(["1", "1", "9,9,9,9"], 1);
     }
 
     #[test]
