@@ -13,6 +13,7 @@ use super::{Node, SLOTS};
 use crate::config::Address;
 use crate::discover::rewrite::announced;
 use crate::discover::service::ClusterView;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -311,11 +312,15 @@ impl<'a> Slots<'a> {
             let mut map = vec![0_u16; usize::from(SLOTS)];
             for row in table.rows.iter().filter(|row| nodes.contains_key(&*row.id)) {
                 let claim = (&*row.id, row.epoch);
-                let next = u16::try_from(claims.len() + 1).unwrap_or(u16::MAX);
-                let number = *number.entry(claim).or_insert_with(|| {
-                    claims.push(claim);
-                    next
-                });
+                let number = match number.entry(claim) {
+                    Entry::Occupied(number) => *number.get(),
+                    Entry::Vacant(place) => {
+                        // More claims than there are numbers are no cluster's: they count as none.
+                        let Ok(next) = u16::try_from(claims.len() + 1) else { continue };
+                        claims.push(claim);
+                        *place.insert(next)
+                    }
+                };
                 for range in &row.slots {
                     map[usize::from(*range.start())..=usize::from(*range.end())].fill(number);
                 }
@@ -337,16 +342,17 @@ impl<'a> Slots<'a> {
             }
             // Owner, newest epoch, how many say so.
             let mut owners: Vec<(Option<&str>, u64, usize)> = vec![];
+            let mut places: HashMap<Option<&str>, usize> = HashMap::new();
             for (map, tellers) in &groups {
                 let (owner, epoch) =
                     claim(map[slot]).map_or((None, 0), |(owner, epoch)| (Some(owner), epoch));
-                match owners.iter_mut().find(|(known, ..)| *known == owner) {
-                    Some((_, newest, count)) => {
-                        *newest = epoch.max(*newest);
-                        *count += tellers.len();
-                    }
-                    None => owners.push((owner, epoch, tellers.len())),
-                }
+                let at = *places.entry(owner).or_insert_with(|| {
+                    owners.push((owner, epoch, 0));
+                    owners.len() - 1
+                });
+                let (_, newest, count) = &mut owners[at];
+                *newest = epoch.max(*newest);
+                *count += tellers.len();
             }
             let newest = owners.iter().filter(|(owner, ..)| owner.is_some());
             let newest = newest.max_by_key(|(_, epoch, count)| (*epoch, *count));
