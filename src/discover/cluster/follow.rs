@@ -1,7 +1,7 @@
 //! What changes from one picture of a Cluster to the next: failovers, nodes that come and go, slots that move.
 //!
 //! Pure: time is passed in. A new master counts once it says itself, in its own line, that it is one with the
-//! newest epoch; the cluster's word alone is taken after `failover_max`. A shard stays the same one through a
+//! newest epoch; the cluster's word alone, or an older epoch, is taken after `failover_max`. A shard stays the same one through a
 //! failover because its id is remembered.
 //!
 //! What a newcomer would get wrong: the nodes of a healthy cluster disagree for some hundred milliseconds
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long nodes must disagree before it is an event, and how long no slot must have moved before a move is
 /// over: moving slots one by one has pauses.
 const LASTING: Duration = Duration::from_secs(3);
+
+/// How many nodes that came, went or moved are told one by one; more are told as a number.
+const TOLD_BY_NAME: usize = 10;
 
 /// Something to be told in the event log.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +113,7 @@ pub struct Follower {
     /// Node ids of the members, with their labels `instance`.
     members: BTreeMap<Arc<str>, Arc<str>>,
     masters: BTreeMap<Arc<str>, Held>,
-    /// A number for each shard that was ever seen, from 1 on, and for each slot that of its shard.
+    /// A number for each shard that is known or had slots before, from 1 on, and for each slot that of its shard.
     numbers: HashMap<Arc<str>, u16>,
     owners: Vec<u16>,
     moving: Option<Move>,
@@ -220,17 +223,21 @@ impl Follower {
         let topology = events::Kind::Topology;
         let mut members: Vec<Arc<Member>> = vec![];
         let mut instances = BTreeMap::new();
+        let mut changes = vec![];
+        let (mut joined, mut elsewhere, mut left) = (0, 0, 0);
         for (id, known) in &picture.nodes {
             let instance = Member::instance_of(&known.address);
             match self.members.get(id) {
                 None if is_first => {}
                 None => {
                     let message = format!("{instance} joined the cluster");
-                    told.push(happening(topology, None, Some(&instance), message));
+                    changes.push(happening(topology, None, Some(&instance), message));
+                    joined += 1;
                 }
                 Some(before) if *before != instance => {
                     let message = format!("{before} is reached at {instance} now");
-                    told.push(happening(topology, Some(before), Some(&instance), message));
+                    changes.push(happening(topology, Some(before), Some(&instance), message));
+                    elsewhere += 1;
                 }
                 Some(_) => {}
             }
@@ -244,8 +251,16 @@ impl Follower {
             }));
         }
         for (_, instance) in self.members.iter().filter(|(id, _)| !instances.contains_key(*id)) {
-            told.push(happening(topology, Some(instance), None, format!("{instance} left the cluster")));
+            changes.push(happening(topology, Some(instance), None, format!("{instance} left the cluster")));
+            left += 1;
         }
+        if changes.len() > TOLD_BY_NAME {
+            let message = format!(
+                "nodes that joined the cluster: {joined}, left it: {left}, are reached elsewhere now: {elsewhere}"
+            );
+            changes = vec![happening(topology, None, None, message)];
+        }
+        told.append(&mut changes);
         if is_first {
             let (nodes, shards) = (picture.view.nodes, picture.view.shards);
             let message = format!("found a cluster of {nodes} nodes with {shards} shards that serve slots");
@@ -288,7 +303,8 @@ impl Follower {
             });
             if held.id == *master {
                 held.instance = instance;
-                held.epoch = shard.epoch.max(held.epoch);
+                // 0: it was not told.
+                held.epoch = if shard.epoch == 0 { held.epoch } else { shard.epoch };
                 held.rivalled = None;
                 let state = picture.nodes.get(master).map_or(State::Fine, |node| node.state);
                 if let Some(happening) =
@@ -296,10 +312,11 @@ impl Follower {
                 {
                     told.push(happening);
                 }
-            } else if shard.epoch >= held.epoch || shard.epoch == 0 {
+            } else {
+                let is_newer = shard.epoch >= held.epoch || shard.epoch == 0;
                 let since = *held.rivalled.get_or_insert(now.instant);
                 let is_overdue = now.instant.saturating_duration_since(since) >= failover_max;
-                if shard.is_confirmed || is_overdue {
+                if (shard.is_confirmed && is_newer) || is_overdue {
                     let message = format!(
                         "{instance} is the master of {} slots in the place of {}",
                         shard.slots, held.instance
@@ -350,9 +367,16 @@ impl Follower {
     fn take_slots(&mut self, picture: &Picture, now: Instant, is_first: bool, told: &mut Vec<Happening>) {
         let topology = events::Kind::Topology;
         let mut translated = vec![0_u16];
+        // A number is free again when nothing speaks of its shard any more.
+        let before = self.moving.iter().flat_map(|moving| &moving.before);
+        let referenced: HashSet<u16> = self.owners.iter().chain(before).copied().collect();
+        self.numbers
+            .retain(|shard, number| picture.shards.contains_key(shard) || referenced.contains(number));
+        let taken: HashSet<u16> = self.numbers.values().copied().collect();
+        let mut free = (1..u16::MAX).filter(|number| !taken.contains(number));
         for shard in picture.shards.keys() {
-            let next = u16::try_from(self.numbers.len() + 1).unwrap_or(u16::MAX);
-            translated.push(*self.numbers.entry(shard.clone()).or_insert(next));
+            let number = self.numbers.entry(shard.clone());
+            translated.push(*number.or_insert_with(|| free.next().unwrap_or(u16::MAX)));
         }
         let owners: Vec<u16> =
             picture.owners.iter().map(|at| translated.get(usize::from(*at)).copied().unwrap_or(0)).collect();
@@ -660,6 +684,59 @@ mod tests {
         let moved = more.replace("e:5", "e:6");
         assert_eq!(scene.all(&[1, 2, 3, 4, 6], &moved), ["topology :5/:6: :5 is reached at :6 now"]);
         assert_eq!(scene.all(&[1, 2, 3, 4], SOUND), ["topology :6/-: :6 left the cluster"]);
+    }
+
+    #[test]
+    fn an_epoch_that_never_comes_delays_a_failover_but_does_not_forbid_it() {
+        let mut scene = Scene::new();
+        let mad = SOUND.replace("a:1 master - 1", "a:1 master - 18446744073709551615");
+        scene.all(&[1, 2, 3, 4], &mad);
+        // All that is told of it is sane again, and so is the failover that follows.
+        scene.all(&[1, 2, 3, 4], SOUND);
+        let taken =
+            [":2 is the master of 100 slots in the place of :1"].map(|it| format!("failover :1/:2: {it}"));
+        assert_eq!(scene.all(&[2, 3, 4], REPLACED), taken);
+        let mut scene = Scene::new();
+        scene.all(&[1, 2, 3, 4], &mad);
+        assert_eq!(scene.all(&[2, 3, 4], REPLACED), [""; 0]);
+        assert_eq!(scene.after(60, &all_say(&[2, 3, 4], REPLACED)), taken);
+    }
+
+    #[test]
+    fn shards_that_are_gone_are_forgotten() {
+        let mut scene = Scene::new();
+        for round in 0..20 {
+            let mut said = all_say(&[1, 2, 3, 4], SOUND);
+            for said in &mut said {
+                said.shard = said
+                    .id
+                    .as_ref()
+                    .map(|id| format!("{}{round}", if id.as_str() < "c" { 'x' } else { 'y' }));
+            }
+            scene.take(&said);
+        }
+        let mut numbers: Vec<_> = scene.follower.numbers.values().copied().collect();
+        numbers.sort_unstable();
+        assert!(numbers.len() <= 4 && numbers.iter().all(|number| *number <= 4), "{numbers:?}");
+    }
+
+    #[test]
+    fn many_nodes_that_join_move_and_leave_are_told_as_a_number() {
+        let mut scene = Scene::new();
+        let more = |count: u16, from: u16| {
+            let line = |number| format!("\nn{number}:{} slave c 2", from + number);
+            SOUND.to_owned() + &(0..count).map(line).collect::<String>()
+        };
+        let sum = |joined, left, elsewhere| {
+            format!(
+                "topology -/-: nodes that joined the cluster: {joined}, left it: {left}, are reached elsewhere now: {elsewhere}"
+            )
+        };
+        assert_eq!(scene.all(&[1, 2, 3, 4], &more(10, 100)).len(), 10);
+        assert_eq!(scene.all(&[1, 2, 3, 4], SOUND).len(), 10);
+        assert_eq!(scene.all(&[1, 2, 3, 4], &more(11, 100)), [sum(11, 0, 0)]);
+        assert_eq!(scene.all(&[1, 2, 3, 4], &more(11, 200)), [sum(0, 0, 11)]);
+        assert_eq!(scene.all(&[1, 2, 3, 4], SOUND), [sum(0, 11, 0)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ACL: `+cluster|slots` (before 7.0 `+cluster`). <https://redis.io/docs/latest/commands/cluster-slots/>
 
 use crate::connect::Reply;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// How many slots a Cluster has.
@@ -34,20 +35,23 @@ impl Master {
     /// Reads the reply to `CLUSTER SLOTS`; `None` if it has another form.
     pub fn all(slots: Reply<'_>) -> Option<Vec<Self>> {
         let mut masters: Vec<Self> = vec![];
+        let mut places: HashMap<(String, String, u16), (usize, usize)> = HashMap::new();
         for entry in slots.items()? {
             let mut entry = entry.items()?;
             let mut number = || entry.next()?.integer()?.try_into().ok().filter(|slot| *slot < SLOTS);
             let range = number()?..=number()?;
-            let endpoint = Self::endpoint(entry.next()?)?;
-            let is_same =
-                |m: &&mut Self| (&m.id, &m.host, m.port) == (&endpoint.id, &endpoint.host, endpoint.port);
-            match masters.iter_mut().find(is_same) {
-                Some(known) => known.slots.push(range),
-                None => masters.push(Self { slots: vec![range], ..endpoint }),
-            }
-            if masters.len() > MOST_MASTERS {
+            let master = Self::endpoint(entry.next()?)?;
+            let place = (master.id.clone(), master.host.clone(), master.port);
+            let (at, covered) = places.entry(place).or_insert_with(|| {
+                masters.push(master);
+                (masters.len() - 1, 0)
+            });
+            // Nobody serves more slots than there are.
+            *covered += range.len();
+            if range.is_empty() || *covered > usize::from(SLOTS) || masters.len() > MOST_MASTERS {
                 return None;
             }
+            masters[*at].slots.push(range);
         }
         Some(masters)
     }
@@ -131,6 +135,11 @@ mod tests {
         assert_eq!(masters(&two).await, Some(vec![(String::new(), 7000, "a".into(), 11)]));
         let unnamed = "*1\r\n*3\r\n:0\r\n:9\r\n*4\r\n$1\r\n?\r\n:1\r\n$1\r\na\r\n%1\r\n+ip\r\n+10.0.0.1\r\n";
         assert_eq!(masters(unnamed).await, Some(vec![("10.0.0.1".into(), 1, "a".into(), 10)]));
+        let entry = "*3\r\n:7\r\n:7\r\n*2\r\n+h\r\n:1\r\n";
+        let times = |count: u16| format!("*{count}\r\n{}", entry.repeat(usize::from(count)));
+        assert_eq!(masters(&times(SLOTS)).await, Some(vec![("h".into(), 1, String::new(), SLOTS)]));
+        assert_eq!(masters(&times(SLOTS + 1)).await, None);
+        assert_eq!(masters(&plain.replace(":0", ":10")).await, None, "from 10 to 9");
         for strange in ["+OK\r\n", "*1\r\n:1\r\n", "*1\r\n*3\r\n:0\r\n:16384\r\n*2\r\n+h\r\n:1\r\n"] {
             assert_eq!(masters(strange).await, None, "{strange:?}");
         }

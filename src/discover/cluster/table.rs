@@ -11,6 +11,7 @@
 
 use super::{Node, SLOTS};
 use crate::connect::Reply;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// Nodes of a Cluster at most: twice of what the manual advises against. More is taken for no answer.
@@ -73,8 +74,9 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(id: &str) -> Self {
-        Self {
+    /// A row that says nothing yet; `None` for an id that is none.
+    fn new(id: &str) -> Option<Self> {
+        is_id(id).then(|| Self {
             id: id.to_owned(),
             node: None,
             is_myself: false,
@@ -90,7 +92,7 @@ impl Row {
             migrating: vec![],
             importing: vec![],
             shard: None,
-        }
+        })
     }
 
     /// Reads one line of `CLUSTER NODES`: `id ip:port@bus[,hostname[,key=value…]] flags master ping pong epoch
@@ -100,13 +102,14 @@ impl Row {
         let mut next = || fields.next();
         let (id, address, flags, master) = (next()?, next()?, next()?, next()?);
         let (_ping, _pong, epoch, link) = (next()?, next()?, next()?, next()?);
+        let shard = address.split(',').find_map(|part| part.strip_prefix("shard-id="));
         let mut row = Self {
             node: Node::announced(address),
             master: (master != "-").then(|| master.to_owned()),
             epoch: epoch.parse().ok()?,
             is_linked: link == "connected",
-            shard: address.split(',').find_map(|part| part.strip_prefix("shard-id=")).map(str::to_owned),
-            ..Self::new(id)
+            shard: shard.filter(|id| is_id(id)).map(str::to_owned),
+            ..Self::new(id)?
         };
         for flag in flags.split(',') {
             match flag {
@@ -121,14 +124,15 @@ impl Row {
                 _ => {}
             }
         }
+        let mut covered = Covered::default();
         for slots in fields {
-            row.take_slots(slots)?;
+            row.take_slots(slots, &mut covered)?;
         }
         Some(row)
     }
 
     /// `5461`, `0-5460`, `[93->-id]` (on its way out) or `[93-<-id]` (on its way in).
-    fn take_slots(&mut self, word: &str) -> Option<()> {
+    fn take_slots(&mut self, word: &str, covered: &mut Covered) -> Option<()> {
         let slot = |text: &str| text.parse().ok().filter(|slot| *slot < SLOTS);
         if let Some(moving) = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
             let (slot, id, list) = match (moving.split_once("->-"), moving.split_once("-<-")) {
@@ -136,17 +140,29 @@ impl Row {
                 (None, Some((at, id))) => (slot(at)?, id, &mut self.importing),
                 (None, None) => return None,
             };
-            list.push((slot, id.to_owned()));
-            return Some(());
+            return (list.len() < usize::from(SLOTS)).then(|| list.push((slot, id.to_owned())));
         }
         let (first, last) = word.split_once('-').unwrap_or((word, word));
-        let range = slot(first)?..=slot(last)?;
-        (!range.is_empty()).then(|| self.slots.push(range))
+        self.slots.push(covered.add(slot(first)?..=slot(last)?)?);
+        Some(())
     }
 
     /// Whether the teller calls it a node of the cluster that one can go to.
     pub fn is_member(&self) -> bool {
         !self.is_handshake && !self.has_no_address && self.node.is_some()
+    }
+}
+
+/// How many slots one row has named: nobody serves more than there are, and one reply must not say the same
+/// range a million times.
+#[derive(Clone, Copy, Debug, Default)]
+struct Covered(usize);
+
+impl Covered {
+    /// The range, if there is a slot in it and room for all of them.
+    fn add(&mut self, range: RangeInclusive<u16>) -> Option<RangeInclusive<u16>> {
+        self.0 += range.len();
+        (!range.is_empty() && self.0 <= usize::from(SLOTS)).then_some(range)
     }
 }
 
@@ -172,6 +188,7 @@ impl Table {
         for shard in reply.items()? {
             let slots = ranges(shard.field("slots")?)?;
             let shard_id = shard.field("id").or_else(|| shard.field("shard-id")).and_then(Reply::text);
+            let shard_id = shard_id.filter(|id| is_id(id));
             let mut rows = vec![];
             for node in shard.field("nodes")?.items()?.take(MOST_NODES + 1) {
                 rows.push(Row { shard: shard_id.map(str::to_owned), ..shard_node(node)? });
@@ -198,29 +215,30 @@ impl Table {
     /// Reads the reply to `CLUSTER SLOTS`, which names only masters with slots and their reachable replicas.
     pub fn from_slots(reply: Reply<'_>) -> Option<Self> {
         let mut table = Self::default();
+        let mut places: HashMap<String, (usize, Covered)> = HashMap::new();
         for entry in reply.items()? {
             let mut entry = entry.items()?;
             let mut number = || slot(entry.next()?);
             let range = number()?..=number()?;
+            if range.is_empty() {
+                return None;
+            }
             let mut master: Option<String> = None;
             for node in entry {
                 let row = slots_node(node)?;
                 let role = if master.is_none() { Role::Master } else { Role::Replica };
                 let row = Row { role: Some(role), master: master.clone(), ..row };
                 master.get_or_insert_with(|| row.id.clone());
-                let at = match table.rows.iter().position(|known| known.id == row.id) {
-                    Some(at) => at,
-                    None => {
-                        table.rows.push(row);
-                        table.rows.len() - 1
-                    }
-                };
+                let (at, covered) = places.entry(row.id.clone()).or_insert_with(|| {
+                    table.rows.push(row);
+                    (table.rows.len() - 1, Covered::default())
+                });
                 if role == Role::Master {
-                    table.rows[at].slots.push(range.clone());
+                    table.rows[*at].slots.push(covered.add(range.clone())?);
                 }
-            }
-            if table.rows.len() > MOST_NODES {
-                return None;
+                if table.rows.len() > MOST_NODES {
+                    return None;
+                }
             }
         }
         table.within_limits()
@@ -228,8 +246,10 @@ impl Table {
 
     /// The same with what another one says of who belongs together.
     pub fn with_shards(mut self, other: Self) -> Self {
+        let named: HashMap<&str, &str> =
+            other.rows.iter().filter_map(|row| Some((&*row.id, row.shard.as_deref()?))).collect();
         for row in self.rows.iter_mut().filter(|row| row.shard.is_none()) {
-            row.shard = other.rows.iter().find(|other| other.id == row.id).and_then(|row| row.shard.clone());
+            row.shard = named.get(&*row.id).map(|shard| (*shard).to_owned());
         }
         self.shards = other.shards;
         self
@@ -252,19 +272,21 @@ impl Table {
     }
 }
 
+/// Whether this can be the id of a node or a shard: servers make 40 hexadecimal digits, those that stand in
+/// for them other letters and digits. More would be names without end in labels and in our memory.
+pub fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 fn slot(reply: Reply<'_>) -> Option<u16> {
     reply.integer()?.try_into().ok().filter(|slot| *slot < SLOTS)
 }
 
 /// `first, last, first, last …`.
 fn ranges(reply: Reply<'_>) -> Option<Vec<RangeInclusive<u16>>> {
-    let mut found = vec![];
+    let (mut found, mut covered) = (vec![], Covered::default());
     for (first, last) in reply.pairs()? {
-        let range = slot(first)?..=slot(last)?;
-        if range.is_empty() || found.len() == usize::from(SLOTS) {
-            return None;
-        }
-        found.push(range);
+        found.push(covered.add(slot(first)?..=slot(last)?)?);
     }
     Some(found)
 }
@@ -294,7 +316,7 @@ fn shard_node(node: Reply<'_>) -> Option<Row> {
         },
         // `loading` is no failure.
         state: if text("health") == Some("fail") { State::Failed } else { State::Fine },
-        ..Row::new(text("id")?)
+        ..Row::new(text("id")?)?
     })
 }
 
@@ -309,7 +331,7 @@ fn slots_node(node: Reply<'_>) -> Option<Row> {
         port,
         hostname: told("hostname").map(str::to_owned),
     };
-    Some(Row { node: port(at).map(node), ..Row::new(id.text()?) })
+    Some(Row { node: port(at).map(node), ..Row::new(id.text()?)? })
 }
 
 /// What a node says of the cluster as a whole: `CLUSTER INFO`.
@@ -392,6 +414,15 @@ mod tests {
         check("16384", None);
         check("9-3", None);
         check("[3]", None);
+        check("0-16383", Some((16384, 0, 0)));
+        check("0-16383 0", None);
+        check(&"5 ".repeat(16384), Some((16384, 0, 0)));
+        check(&"5 ".repeat(16385), None);
+        let many = |way: &str, count| format!("[7{way}{A}] ").repeat(count);
+        check(&many("->-", 16384), Some((0, 16384, 0)));
+        check(&many("->-", 16385), None);
+        check(&many("-<-", 16384), Some((0, 0, 16384)));
+        check(&many("-<-", 16385), None);
         check("x", None);
     }
 
@@ -410,6 +441,36 @@ mod tests {
         }
         for strange in ["", "10.0.0.1:1@2 master", "10.0.0.1:1@2 master - 0 0 x connected"] {
             assert_eq!(row(strange), None, "{strange}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_are_letters_and_digits_and_not_without_end() {
+        for (id, expected) in [
+            ("a", true),
+            (A, true),
+            (&*"x".repeat(64), true),
+            (&*"x".repeat(65), false),
+            ("a+", false),
+            ("a-b", false),
+            ("ü", false),
+        ] {
+            let line = format!("{id} 10.0.0.1:1@2 master - 0 0 1 connected");
+            assert_eq!(Row::parse(&line).is_some(), expected, "{id}");
+            let line = format!("{A} 10.0.0.1:1@2,,shard-id={id} master - 0 0 1 connected");
+            let shard = Row::parse(&line).expect("a line").shard;
+            assert_eq!(shard, expected.then(|| id.to_owned()), "{id}");
+            let word = |id: &str| format!("${}\r\n{id}\r\n", id.len());
+            let slots = format!("*1\r\n*3\r\n:0\r\n:9\r\n*3\r\n+h\r\n:1\r\n{}", word(id));
+            assert_eq!(read(slots.as_bytes(), Table::from_slots).await.is_some(), expected, "{id}");
+            let shards = |node: &str, shard: &str| {
+                let node = format!("*1\r\n%2\r\n+id\r\n{}+role\r\n+master\r\n", word(node));
+                format!("*1\r\n%3\r\n+slots\r\n*0\r\n+nodes\r\n{node}+id\r\n{}", word(shard))
+            };
+            let table = read(shards(id, "s").as_bytes(), Table::from_shards).await;
+            assert_eq!(table.is_some(), expected, "{id}");
+            let table = read(shards("a", id).as_bytes(), Table::from_shards).await.expect("a table");
+            assert_eq!(table.rows[0].shard, expected.then(|| id.to_owned()), "{id}");
         }
     }
 
@@ -520,6 +581,47 @@ mod tests {
         let table = read(&reply.expect("a recorded reply"), Table::from_shards).await.expect("shards");
         assert!(table.rows.iter().all(|row| row.shard.as_ref().is_some_and(|id| id.len() == 40)));
         assert_eq!(table.shards.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+    }
+
+    #[tokio::test]
+    async fn nobody_serves_more_slots_than_there_are_and_no_range_is_empty() {
+        let all = "0 16383 ".to_owned();
+        for (ranges, expected) in [
+            ("5 3".to_owned(), None),
+            ("5 16384".to_owned(), None),
+            ("3 5".to_owned(), Some(3)),
+            (all.clone(), Some(16384)),
+            (all + "7 7", None),
+            ("7 7 ".repeat(16384), Some(16384)),
+            ("7 7 ".repeat(16385), None),
+        ] {
+            let count = |table: Table| table.rows[0].slots.iter().map(|range| range.len()).sum::<usize>();
+            let numbers: Vec<_> = ranges.split_ascii_whitespace().collect();
+            let entry =
+                |range: &[&str]| format!("*3\r\n:{}\r\n:{}\r\n*3\r\n+h\r\n:1\r\n+a\r\n", range[0], range[1]);
+            let entries: String = numbers.chunks(2).map(entry).collect();
+            let slots = format!("*{}\r\n{entries}", numbers.len() / 2);
+            let found = read(slots.as_bytes(), Table::from_slots).await.map(count);
+            assert_eq!(found, expected, "SLOTS {ranges:.20}");
+            let flat: String = numbers.iter().map(|number| format!(":{number}\r\n")).collect();
+            let node = "+nodes\r\n*1\r\n%2\r\n+id\r\n+a\r\n+role\r\n+master\r\n";
+            let shards = format!("*1\r\n%2\r\n+slots\r\n*{}\r\n{flat}{node}", numbers.len());
+            let found = read(shards.as_bytes(), Table::from_shards).await.map(count);
+            assert_eq!(found, expected, "SHARDS {ranges:.20}");
+        }
+    }
+
+    #[test]
+    fn shards_are_named_by_node_id_and_none_is_taken_away() {
+        let named = |id: &str, shard: Option<&str>| Row {
+            shard: shard.map(str::to_owned),
+            ..Row::new(id).expect("an id")
+        };
+        let table = |rows| Table { rows, shards: vec![] };
+        let nodes = table(vec![named("a", None), named("b", Some("y")), named("c", None)]);
+        let shards = table(vec![named("b", Some("z")), named("a", Some("x")), named("d", Some("w"))]);
+        let found = nodes.with_shards(shards).rows.into_iter().map(|row| row.shard);
+        assert_eq!(found.collect::<Vec<_>>(), [Some("x".into()), Some("y".into()), None]);
     }
 
     #[tokio::test]

@@ -8,11 +8,12 @@
 //! What a newcomer would get wrong: an isolated old master goes on claiming its slots, and it means it. Its
 //! claim is older, so it is no shard of its own; that two claim the same slot is counted beside.
 
-use super::table::{Info, Role, Row, State, Table};
+use super::table::{Info, Role, Row, State, Table, is_id};
 use super::{Node, SLOTS};
 use crate::config::Address;
 use crate::discover::rewrite::announced;
 use crate::discover::service::ClusterView;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -187,7 +188,9 @@ struct Merged<'a> {
 fn votes<'a>(tables: &[(&'a Said, &'a Table)]) -> HashMap<&'a str, Votes<'a>> {
     let mut all: HashMap<&str, Votes> = HashMap::new();
     for (said, table) in tables {
-        for row in &table.rows {
+        // Each table has one vote, however often it names somebody.
+        let mut seen = HashSet::new();
+        for row in table.rows.iter().filter(|row| seen.insert(&*row.id)) {
             let votes = all.entry(&row.id).or_default();
             if row.is_myself {
                 votes.own = Some(row);
@@ -223,8 +226,21 @@ impl<'a> Votes<'a> {
     fn role(&self) -> (u64, Role, Option<&'a str>) {
         let own = self.own.map(|row| (row.epoch, row.role, row.master.as_deref()));
         let told = self.roles.iter().max_by_key(|((epoch, ..), count)| (*epoch, *count));
-        let (epoch, role, master) = own.or(told.map(|(role, _)| *role)).unwrap_or_default();
+        let told = told.map(|((_, role, master), _)| (self.epoch(), *role, *master));
+        let (epoch, role, master) = own.or(told).unwrap_or_default();
         (epoch, role.unwrap_or(Role::Master), master)
+    }
+
+    /// The newest epoch that most of those grant it who name it: one alone could name one that never comes.
+    fn epoch(&self) -> u64 {
+        let mut epochs: Vec<_> = self.roles.iter().map(|((epoch, ..), count)| (*epoch, *count)).collect();
+        epochs.sort_unstable_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+        let mut granted = 0;
+        let most = epochs.into_iter().find(|(_, count)| {
+            granted += count;
+            granted * 2 > self.named
+        });
+        most.map_or(0, |(epoch, _)| epoch)
     }
 
     fn state(&self, is_silent: bool) -> State {
@@ -296,11 +312,15 @@ impl<'a> Slots<'a> {
             let mut map = vec![0_u16; usize::from(SLOTS)];
             for row in table.rows.iter().filter(|row| nodes.contains_key(&*row.id)) {
                 let claim = (&*row.id, row.epoch);
-                let next = u16::try_from(claims.len() + 1).unwrap_or(u16::MAX);
-                let number = *number.entry(claim).or_insert_with(|| {
-                    claims.push(claim);
-                    next
-                });
+                let number = match number.entry(claim) {
+                    Entry::Occupied(number) => *number.get(),
+                    Entry::Vacant(place) => {
+                        // More claims than there are numbers are no cluster's: they count as none.
+                        let Ok(next) = u16::try_from(claims.len() + 1) else { continue };
+                        claims.push(claim);
+                        *place.insert(next)
+                    }
+                };
                 for range in &row.slots {
                     map[usize::from(*range.start())..=usize::from(*range.end())].fill(number);
                 }
@@ -322,16 +342,17 @@ impl<'a> Slots<'a> {
             }
             // Owner, newest epoch, how many say so.
             let mut owners: Vec<(Option<&str>, u64, usize)> = vec![];
+            let mut places: HashMap<Option<&str>, usize> = HashMap::new();
             for (map, tellers) in &groups {
                 let (owner, epoch) =
                     claim(map[slot]).map_or((None, 0), |(owner, epoch)| (Some(owner), epoch));
-                match owners.iter_mut().find(|(known, ..)| *known == owner) {
-                    Some((_, newest, count)) => {
-                        *newest = epoch.max(*newest);
-                        *count += tellers.len();
-                    }
-                    None => owners.push((owner, epoch, tellers.len())),
-                }
+                let at = *places.entry(owner).or_insert_with(|| {
+                    owners.push((owner, epoch, 0));
+                    owners.len() - 1
+                });
+                let (_, newest, count) = &mut owners[at];
+                *newest = epoch.max(*newest);
+                *count += tellers.len();
             }
             let newest = owners.iter().filter(|(owner, ..)| owner.is_some());
             let newest = newest.max_by_key(|(_, epoch, count)| (*epoch, *count));
@@ -385,8 +406,11 @@ fn shards(
         let mut name = name.unwrap_or_else(|| Arc::from(root));
         if slots > 0 {
             // Two that serve are never one shard.
+            if shards.contains_key(&name) {
+                name = Arc::from(root);
+            }
             while shards.contains_key(&name) {
-                name = if *name == *root { format!("{name}+").into() } else { Arc::from(root) };
+                name = format!("{name}+").into();
             }
         }
         // A dead or empty master stands with the one that took its slots.
@@ -424,7 +448,8 @@ fn told_shards(said: &[Said]) -> HashMap<&str, &str> {
         }
     }
     for said in said {
-        if let (Some(id), Some(shard)) = (said.id.as_deref(), said.shard.as_deref()) {
+        let shard = said.shard.as_deref().filter(|shard| is_id(shard));
+        if let (Some(id), Some(shard)) = (said.id.as_deref(), shard) {
             told.insert(id, shard);
         }
     }
@@ -479,7 +504,8 @@ impl Picture {
         let mut claims = vec![0_u16; usize::from(SLOTS)];
         let masters = || own.iter().filter(|(_, row)| row.role == Some(Role::Master));
         for slot in masters().flat_map(|(_, row)| row.slots.iter().cloned().flatten()) {
-            claims[usize::from(slot)] += 1;
+            let count = &mut claims[usize::from(slot)];
+            *count = count.saturating_add(1);
         }
         let contested =
             |row: &Row| row.slots.iter().cloned().flatten().any(|slot| claims[usize::from(slot)] > 1);
@@ -668,6 +694,45 @@ pub(super) mod tests {
         let masters = HashMap::from([(Arc::from("a"), Arc::from("a"))]);
         let known = Remembered { masters, ..known };
         assert_eq!(written(&picture(&all_say(&[1, 2], lines), &known)), "a=a(a) b=b(b)");
+    }
+
+    #[test]
+    fn every_shard_gets_a_name_though_those_of_its_master_are_taken() {
+        let lines = "a:1 master - 1 0-99
+            b:2 master - 5 100-199
+            c:3 master - 4 200-299";
+        let known = remembered(&[("a", "a"), ("b", "a"), ("c", "a+")]);
+        assert_eq!(written(&picture(&all_say(&[1, 2, 3], lines), &known)), "a=b(b) a+=c(c) a++=a(a)");
+    }
+
+    #[test]
+    fn a_shard_id_that_is_none_names_no_shard() {
+        let check = |id: &str, expected: &str| {
+            let mut said = all_say(&[1], "a:1 master - 1 0-99");
+            said[0].shard = Some(id.into());
+            assert_eq!(written(&picture(&said, &Remembered::default())), expected, "{id}");
+        };
+        check("x", "x=a(a)");
+        for strange in ["", "x+", "x y", "ü", &"x".repeat(65)] {
+            check(strange, "a=a(a)");
+        }
+    }
+
+    #[test]
+    fn the_epoch_of_a_silent_master_is_what_most_say_and_nobody_says_it_twice() {
+        let check = |epochs: [&str; 3], expected: u64| {
+            let said = [2, 3, 4].into_iter().zip(epochs).flat_map(|(port, epoch)| {
+                let line = |epoch| format!("a:1 master - {epoch} 0-16383\n");
+                let lines: String = epoch.split(',').map(line).collect();
+                all_say(&[port], &(lines + "b:2 slave a 1\nc:3 slave a 1\nd:4 slave a 1"))
+            });
+            let picture = picture(&said.collect::<Vec<_>>(), &Remembered::default());
+            assert_eq!(picture.shards["a"].epoch, expected, "{epochs:?}");
+        };
+        check(["1", "1", "1"], 1);
+        check(["1", "7", "7"], 7);
+        check(["1", "1", "18446744073709551615"], 1);
+        check(["1", "1", "9,9,9,9"], 1);
     }
 
     #[test]
