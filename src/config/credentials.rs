@@ -37,7 +37,8 @@ pub enum Origin {
 pub struct Profile {
     /// Its name, for messages.
     pub name: String,
-    /// `match.services`: names of services, all of whose members and Sentinels it is for.
+    /// `match.services`: names of services, all of whose members and Sentinels it is for: whoever these
+    /// announce, unless `hosts` bounds it.
     pub services: Vec<String>,
     /// `match.hosts`: servers that it is for. Where both are given, both must match.
     pub hosts: Vec<HostPattern>,
@@ -311,6 +312,35 @@ mod tests {
         check("redis://own", "redis://other", true);
         check("rediss://own", "rediss://other", true);
         check("rediss://own", "redis://other", false);
+    }
+
+    #[test]
+    fn whoever_a_service_announces_gets_its_password_unless_hosts_bound_it() {
+        fn check(services: &[&str], hosts: &str, service: &str, announced: &str, expected: &str) {
+            let credentials = |password| Some(Credentials { user: None, password: Secret::new(password) });
+            let profile = Profile {
+                services: services.iter().map(|name| (*name).into()).collect(),
+                hosts: HostPattern::parse_list(hosts).expect(hosts),
+                data: credentials("pw"),
+                sentinel: credentials("spw"),
+                ..Profile::default()
+            };
+            let connect = Connect { profiles: vec![profile], ..Connect::default() };
+            for (side, expected) in
+                [(Side::Data, expected.into()), (Side::Sentinel, expected.replace("pw", "spw"))]
+            {
+                let found = connect.access(service, &address(announced), side).credentials;
+                assert_eq!(written(found), expected, "{services:?} {hosts} {announced} {side:?}");
+            }
+        }
+        check(&["orders"], "", "orders", "10.0.0.1", ":pw");
+        check(&["orders"], "", "orders", "evil", ":pw");
+        check(&["orders"], "", "carts", "10.0.0.1", "-");
+        check(&["orders"], "10.0.0.0/8", "orders", "10.0.0.1", ":pw");
+        check(&["orders"], "10.0.0.0/8", "orders", "evil", "-");
+        check(&["orders"], "10.0.0.0/8", "carts", "10.0.0.1", "-");
+        check(&[], "10.0.0.0/8", "carts", "10.0.0.1", ":pw");
+        check(&[], "", "orders", "10.0.0.1", "-");
     }
 
     #[test]

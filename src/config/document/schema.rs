@@ -311,7 +311,9 @@ static MATCH: Table<Profile> = Table {
                 at: |p: &mut Profile| &mut p.services,
                 parse: known_service,
             }),
-            "Services: all their members and Sentinels.",
+            "Services: all their members and Sentinels. Members are whoever the Sentinels or nodes of the service name: \
+             each address that one of them announces gets the password. Add hosts to bound who may get it; then both \
+             must match.",
         ),
         field(
             "hosts",
@@ -583,7 +585,8 @@ static SENTINEL: Table<ServiceDraft> = Table {
                 parse: |v, _| address(v, SENTINEL_PORT).and_then(without_database),
             }),
             "Sentinels; the port is 26379 where there is none. Those that they know are asked too, so one that \
-             answers is enough. Name all, for the day on which some do not.",
+             answers is enough. Name all, for the day on which some do not. Where all are listed as rediss://, what \
+             they announce is reached by TLS, too: other Sentinels, the master and replicas.",
         )
         .private()
         .required(),

@@ -239,12 +239,13 @@ impl Belief {
             let names = self.members.instance(&rewrite(&self.service, answer.names.clone()));
             self.held.as_ref().is_none_or(|(epoch, held)| answer.master.epoch >= *epoch || names == *held)
         };
+        let tls = self.fellows.by_tls();
         let mut named = vec![];
         for (_, answer) in answering.iter().filter(|(_, answer)| holds(answer)) {
             let master = &answer.master.instance;
             let names = Instance { address: answer.names.clone(), id: None, flags: Flags::default() };
             for Instance { address, id, flags } in [master, &names].into_iter().chain(&answer.replicas) {
-                let address = rewrite(&self.service, address.clone());
+                let address = Address { tls, ..rewrite(&self.service, address.clone()) };
                 named.push(Named { address, id: id.clone(), is_well: flags.is_well() });
             }
         }

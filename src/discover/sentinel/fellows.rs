@@ -78,6 +78,12 @@ impl Fellows {
         self.distinct().into_iter().find(|fellow| fellow.id.as_deref() == Some(id))
     }
 
+    /// Whether whatever they announce is reached by TLS: an announcement says nothing of it, and what was
+    /// listed as `rediss://` is not to be followed by a password in the clear.
+    pub fn by_tls(&self) -> bool {
+        self.all.iter().all(|fellow| !fellow.is_listed || fellow.address.tls)
+    }
+
     /// Takes what one said, or why it said nothing.
     pub fn record(&mut self, instance: &str, said: Result<Answer, Useless>) {
         let Some(fellow) = self.all.iter_mut().find(|fellow| &*fellow.instance == instance) else { return };
@@ -140,8 +146,7 @@ impl Fellows {
     pub fn learn(&mut self, service: &discover::Service, now: Instant) {
         let named = self.named(service);
         self.identify(&named);
-        // Sentinels all speak TLS, or none does.
-        let by_tls = self.all.iter().all(|fellow| !fellow.is_listed || fellow.address.tls);
+        let by_tls = self.by_tls();
         for (id, address) in named {
             let address = Address { tls: by_tls, ..address };
             let instance = Member::instance_of(&address);

@@ -93,8 +93,12 @@ impl Members {
             let before = self.all.get(&instance).map(|(member, _)| member.clone());
             let id = one.id.or(before.as_ref().and_then(|member| member.id.clone()));
             let member = match before {
-                Some(member) if member.id == id => member,
-                Some(member) => Arc::new(Member { id, ..Member::clone(&member) }),
+                Some(member) if member.id == id && member.address.tls == one.address.tls => member,
+                // One that is kept from before a reload may have been reached in the clear.
+                Some(member) => {
+                    let address = one.address.without_credentials();
+                    Arc::new(Member { id, address, ..Member::clone(&member) })
+                }
                 None if self.all.len() >= MOST_MEMBERS => continue,
                 None => {
                     change.joined.push(instance.clone());

@@ -661,6 +661,34 @@ fn sentinels_and_members_are_reached_by_rewritten_addresses() {
 }
 
 #[test]
+fn members_are_reached_by_tls_where_all_listed_sentinels_are() {
+    fn check(listed: &[&str], expected: bool) {
+        let now = Moment::now();
+        let mut service = Arc::unwrap_or_clone(wanted(&["s1"]));
+        let addresses = listed.iter().map(|text| Address::parse(text).expect(text)).collect();
+        service.source = Source::Sentinel { master: "m".into(), addresses };
+        let known = {
+            // What was known before the Sentinels were listed otherwise.
+            let mut belief = Belief::new(wanted(&["s1"]), now.at);
+            belief.answered("s1:26379", Ok(answer("s1", 1, 0, "A", "A", &[])), now);
+            belief.decide(now);
+            belief.service()
+        };
+        let mut belief = Belief::new(Arc::new(service), now.at);
+        belief.resume(&known, now.at);
+        belief.answered("s1:26379", Ok(answer("s1", 2, 0, "A", "A", &[])), now);
+        belief.decide(now);
+        let members = belief.members();
+        assert_eq!(members.len(), 3, "{listed:?}");
+        assert!(members.iter().all(|member| member.address.tls == expected), "{listed:?}: {members:?}");
+    }
+    check(&["rediss://s1:26379"], true);
+    check(&["rediss://s1:26379", "rediss://s2:26379"], true);
+    check(&["rediss://s1:26379", "redis://s2:26379"], false);
+    check(&["s1:26379"], false);
+}
+
+#[test]
 fn a_hostile_sentinel_cannot_fill_the_memory() {
     let now = Moment::now();
     let mut belief = Belief::new(wanted(&["s1"]), now.at);
