@@ -164,6 +164,16 @@ fn glob(pattern: &Path) -> Option<&str> {
     pattern.file_name()?.to_str().filter(|name| name.contains('*'))
 }
 
+/// Whether none of these files is there; of several that `*` finds, not even their folder.
+pub async fn are_absent(patterns: Vec<PathBuf>) -> bool {
+    let is_absent = |pattern: &PathBuf| {
+        let path = glob(pattern).map_or(&**pattern, |_| folder(pattern));
+        fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    let looked = tokio::task::spawn_blocking(move || patterns.iter().all(is_absent));
+    looked.await.unwrap_or_default()
+}
+
 /// What is known of the files.
 #[derive(Default)]
 struct Files {

@@ -130,7 +130,7 @@ fn members(addresses: &[Address], known: Option<&Known>) -> Vec<Arc<Member>> {
 }
 
 /// A member of a list. What the address says of user and password stays with it: nobody else knows it.
-pub(super) fn member(address: Address, labels: BTreeMap<String, String>) -> Member {
+pub fn member(address: Address, labels: BTreeMap<String, String>) -> Member {
     Member { instance: Member::instance_of(&address), address, shard: None, id: None, labels }
 }
 

@@ -35,7 +35,7 @@ pub struct Store {
 struct Inner {
     /// In the order of the topology.
     slots: Arc<Vec<Arc<Slot>>>,
-    by_endpoint: HashMap<Endpoint, Arc<Slot>>,
+    by_endpoint: HashMap<Endpoint, Vec<Arc<Slot>>>,
     books: BTreeMap<Arc<str>, Arc<Book>>,
     /// The target of `--redis.addr`, where there are no services.
     own: Option<Arc<Slot>>,
@@ -57,7 +57,13 @@ impl Store {
 
     /// The member that is reached there, of the first service that has it.
     pub fn find(&self, address: &Address) -> Option<Arc<Slot>> {
-        self.inner().by_endpoint.get(&address.endpoint).cloned()
+        self.inner().by_endpoint.get(&address.endpoint)?.first().cloned()
+    }
+
+    /// The member of this service that is reached there: a server may be in several.
+    pub fn find_in(&self, service: &str, address: &Address) -> Option<Arc<Slot>> {
+        let inner = self.inner();
+        inner.by_endpoint.get(&address.endpoint)?.iter().find(|slot| *slot.service == *service).cloned()
     }
 
     /// The place of the target of `--redis.addr`.
@@ -108,7 +114,7 @@ impl Store {
         }
         inner.by_endpoint.clear();
         for slot in &slots {
-            inner.by_endpoint.entry(slot.member.address.endpoint.clone()).or_insert_with(|| slot.clone());
+            inner.by_endpoint.entry(slot.member.address.endpoint.clone()).or_default().push(slot.clone());
         }
         inner.slots = Arc::new(slots);
     }

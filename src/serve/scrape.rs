@@ -1,4 +1,4 @@
-//! `/scrape?target=…`: any server that the caller names.
+//! `/scrape?target=…`: any server that the caller names; `&service=…` says as whose member, where it is in several.
 //!
 //! What a newcomer would get wrong: whoever can reach us can name any host. So a target gets a password only
 //! where the operator knows it ([`crate::config::credentials`]), a socket must be listed, and
@@ -37,7 +37,11 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         return response::error(StatusCode::NOT_FOUND, "404 page not found");
     }
     let query = Query::parse(request.uri().query());
-    let is_member = |address: &Address| state.store.find(address).is_some();
+    let find = |address: &Address| match query.get("service") {
+        Some(service) => state.store.find_in(service, address),
+        None => state.store.find(address),
+    };
+    let is_member = |address: &Address| find(address).is_some();
     let job = match wanted(&config, &query, is_member) {
         Ok(job) => job,
         Err(Refused::Bad(reason)) => {
@@ -49,7 +53,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
             return response::error(StatusCode::FORBIDDEN, reason);
         }
     };
-    let slot = state.store.find(&job.place.address).filter(|_| !config.discover.services.is_empty());
+    let slot = find(&job.place.address).filter(|_| !config.discover.services.is_empty());
     let (job, member) = match &slot {
         Some(slot) => match membership(&config, slot, &job) {
             Some(pair) => pair,

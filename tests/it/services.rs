@@ -196,6 +196,51 @@ fn a_member_can_be_asked_for_and_a_stranger_cannot() {
 }
 
 #[test]
+fn a_server_of_two_services_can_be_asked_for_as_either() {
+    let server = Server::start(Part::Redis7);
+    let at = server.address();
+    let fleet = Fleet::start(&format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nservices:\n  \
+         - {{ name: one, instances: [\"{at}\"] }}\n  \
+         - {{ name: two, instances: [\"{at}\"], collect: {{ instance_role_label: true }} }}\n"
+    ));
+    let groups = fleet.json("/sd/targets");
+    let groups = groups.as_array().expect("groups");
+    for (service, role) in [("one", &[][..]), ("two", &[("instance_role", "master")])] {
+        let group = groups.iter().find(|group| group["labels"]["__param_service"] == service);
+        let labels = &group.expect("a group of the service")["labels"];
+        assert_eq!((&labels["service"], &labels["instance"]), (&service.into(), &at.as_str().into()));
+        let target = encoded(labels["__param_target"].as_str().expect("text"));
+        let page = fleet.page(&format!("/scrape?target={target}&service={service}"));
+        assert!(page.value("redis_uptime_in_seconds", role).is_some(), "{service}: {:?}", page.names());
+    }
+    // Without it, the first one.
+    assert_eq!(pull(&fleet, &at).up(), 1.0);
+    let nobody = fleet.exporter.get(&format!("/scrape?target={}&service=nobody", encoded(&at)), &[]);
+    assert_eq!(nobody.status, 403, "{}", nobody.text());
+}
+
+#[test]
+fn a_service_that_nobody_answers_for_does_not_hide_the_others() {
+    let server = Server::start(Part::Redis7);
+    let silent = "{ name: silent, sentinel: { master: m, addresses: [\"127.0.0.1:1\"] } }";
+    let head = "global: { scrape_interval: 1s, scrape_timeout: 1s }\nservices:\n";
+    let fleet = Fleet::start_unready(&format!(
+        "{head}  - {silent}\n  - {{ name: orders, instances: [\"{}\"] }}\n",
+        server.address()
+    ));
+    let asked = || fleet.exporter.get("/sd/targets", &[]);
+    wait_until("the service that is there", PATIENCE, || asked().status == 200);
+    assert!(asked().text().contains(&server.address()), "{}", asked().text());
+    // While there is no other, Prometheus is to keep what it has.
+    let fleet = Fleet::start_unready(&format!("{head}  - {silent}\n"));
+    wait_until("the refusal", PATIENCE, || !fleet.service("silent")["discovery"]["reason"].is_null());
+    let response = fleet.exporter.get("/sd/targets", &[]);
+    assert_eq!(response.status, 503);
+    assert!(response.text().contains("silent"), "{}", response.text());
+}
+
+#[test]
 fn a_stranger_on_the_list_can_be_asked_for() {
     let Two { orders, cache, fleet, .. } = two("scrape: { allow: [\"127.0.0.1\"] }\n");
     let page = pull(&fleet, &cache.address());
