@@ -151,7 +151,7 @@ mod tests {
             assert_eq!(attempt, tries, "{state:?}");
         }
         for state in State::ALL {
-            check(state, if matches!(state, State::Suspect | State::Down) { 1 } else { 4 });
+            check(state, if matches!(state, State::Suspect | State::Down | State::Failover) { 1 } else { 4 });
         }
     }
 
