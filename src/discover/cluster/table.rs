@@ -452,7 +452,8 @@ mod tests {
             (&*"x".repeat(64), true),
             (&*"x".repeat(65), false),
             ("a+", false),
-            ("a-b", false),
+            ("node-1.a_b", true),
+            ("a/b", false),
             ("ü", false),
         ] {
             let line = format!("{id} 10.0.0.1:1@2 master - 0 0 1 connected");
