@@ -104,6 +104,10 @@ pub struct Belief {
     answered: Option<Instant>,
     /// Since when a closer look is worth it, and what the news was: the newest epoch, and the failover.
     urgent: Option<(Instant, (u64, Option<Instant>))>,
+    /// Since when a Sentinel is ahead of the master that is confirmed.
+    ahead: Option<Instant>,
+    /// How long a Sentinel that is ahead, or a closer look, may hold things open.
+    pub failover_max: Duration,
     disagreement: Lasting,
     no_majority: Lasting,
     no_quorum: Lasting,
@@ -133,6 +137,8 @@ impl Belief {
             history: History::default(),
             answered: None,
             urgent: None,
+            ahead: None,
+            failover_max: crate::config::resilience::Health::default().failover_max,
             disagreement: Lasting::default(),
             no_majority: Lasting::default(),
             no_quorum: Lasting::default(),
@@ -240,14 +246,21 @@ impl Belief {
             self.held.as_ref().is_none_or(|(epoch, held)| answer.master.epoch >= *epoch || names == *held)
         };
         let tls = self.fellows.by_tls();
-        let mut named = vec![];
+        let mut told = vec![];
         for (_, answer) in answering.iter().filter(|(_, answer)| holds(answer)) {
+            let mut named = vec![];
             let master = &answer.master.instance;
             let names = Instance { address: answer.names.clone(), id: None, flags: Flags::default() };
             for Instance { address, id, flags } in [master, &names].into_iter().chain(&answer.replicas) {
                 let address = Address { tls, ..rewrite(&self.service, address.clone()) };
                 named.push(Named { address, id: id.clone(), is_well: flags.is_well() });
             }
+            told.push(named.into_iter());
+        }
+        // In turns: where there is no room for all, one that invents servers takes but its own share.
+        let mut named = vec![];
+        while !told.is_empty() {
+            told.retain_mut(|one| one.next().map(|server| named.push(server)).is_some());
         }
         let is_first = self.members.all().is_empty();
         let Change { joined, left } = self.members.take(shard, named, most_answer, now);
@@ -347,11 +360,13 @@ impl Belief {
         let epoch = self.master.as_ref().map_or(0, |master| master.epoch);
         let current = answering.iter().filter(|(_, answer)| answer.master.epoch >= epoch);
         let signs = Signs::of(current.map(|(_, answer)| *answer));
+        // One that is ahead of the others tells of a success that is still to come, but not for ever.
+        let is_ahead = self.votes.iter().any(|(other, _)| *other > epoch);
+        self.ahead = if is_ahead { self.ahead.or(Some(now.at)) } else { None };
+        let is_news =
+            self.ahead.is_some_and(|since| now.at.saturating_duration_since(since) < self.failover_max);
         let is_settled = match (&self.master, &self.held) {
-            // One that is ahead of the others tells of a success that is still to come.
-            (Some(master), Some((_, held))) => {
-                master.instance == *held && self.votes.iter().all(|(epoch, _)| *epoch <= master.epoch)
-            }
+            (Some(master), Some((_, held))) => master.instance == *held && !is_news,
             _ => false,
         };
         let mut concerned = BTreeSet::new();
@@ -488,8 +503,8 @@ impl Belief {
         (!said.is_empty()).then_some(2 * yes > said.len())
     }
 
-    /// Whether something is under way that is worth a closer look; for at most `most` after the last news.
-    pub fn is_urgent(&mut self, most: Duration, now: Instant) -> bool {
+    /// Whether something is under way that is worth a closer look; for so long after the last news.
+    pub fn is_urgent(&mut self, now: Instant) -> bool {
         let answering = self.fellows.answering();
         let is_down = answering.iter().any(|(_, answer)| {
             let flags = answer.master.instance.flags;
@@ -504,7 +519,7 @@ impl Belief {
             Some((since, known)) if known >= news => Some((since, known)),
             _ => Some((now, news)),
         };
-        self.urgent.is_some_and(|(since, _)| now.saturating_duration_since(since) < most)
+        self.urgent.is_some_and(|(since, _)| now.saturating_duration_since(since) < self.failover_max)
     }
 
     /// Everything for those who follow.

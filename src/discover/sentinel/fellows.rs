@@ -2,7 +2,8 @@
 //!
 //! What a newcomer would get wrong: a Sentinel is its run id, not its address. One that is listed by name and
 //! announced by another address votes once; and one that is known but cannot be reached still counts when it
-//! is asked what a majority is.
+//! is asked what a majority is. But one that a single Sentinel speaks of does not, or who invents fellows would
+//! push the majority out of reach.
 
 use super::reply::{Answer, Instance, MOST_SENTINELS, Useless};
 use crate::config::{Address, discover};
@@ -15,6 +16,18 @@ use std::time::{Duration, Instant};
 /// How long one that nobody names any more is kept: after `SENTINEL RESET`, Sentinels find each other again
 /// within two greetings.
 const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// So many that answer must name one that never answered before it counts; where fewer answer, all of them.
+const ENOUGH: usize = 2;
+
+/// What is told of a Sentinel by others.
+#[derive(Debug)]
+struct Told {
+    /// Where it is.
+    address: Address,
+    /// By how many.
+    by: usize,
+}
 
 /// One Sentinel.
 #[derive(Clone, Debug)]
@@ -35,17 +48,25 @@ pub struct Fellow {
     pub failures: u32,
     /// When another one named it last.
     named: Instant,
+    /// Whether as many name it as it takes for one that never answered.
+    is_vouched: bool,
 }
 
 impl Fellow {
     fn new(address: Address, is_listed: bool, id: Option<Arc<str>>, now: Instant) -> Self {
         let instance = Member::instance_of(&address);
-        Self { address, instance, is_listed, id, last: None, failure: None, failures: 0, named: now }
+        let (last, failure, failures) = (None, None, 0);
+        Self { address, instance, is_listed, id, last, failure, failures, named: now, is_vouched: false }
     }
 
     /// What it says now; `None` while it does not answer.
     pub fn answer(&self) -> Option<&Answer> {
         self.last.as_ref().filter(|_| self.failure.is_none())
+    }
+
+    /// Whether it counts when it is asked what a majority is.
+    fn counts(&self) -> bool {
+        self.is_listed || self.is_vouched || self.answer().is_some()
     }
 }
 
@@ -101,7 +122,7 @@ impl Fellows {
         }
     }
 
-    /// Each Sentinel once, sorted by instance: the address that answers before one that does not.
+    /// Each Sentinel that counts once, sorted by instance: the address that answers before one that does not.
     ///
     /// Of a listed one that never told its id nobody knows which of those it is that others name under
     /// addresses that do not answer: it counts as one of them.
@@ -109,7 +130,7 @@ impl Fellows {
         let mut by_id: BTreeMap<&str, &Fellow> = BTreeMap::new();
         let mut nameless: Vec<&Fellow> = vec![];
         let rank = |fellow: &Fellow| (fellow.answer().is_some(), fellow.is_listed);
-        for fellow in &self.all {
+        for fellow in self.all.iter().filter(|fellow| fellow.counts()) {
             match &fellow.id {
                 Some(id) => {
                     let best = by_id.entry(id).or_insert(fellow);
@@ -145,9 +166,14 @@ impl Fellows {
     /// Learns who they are of what they say of each other.
     pub fn learn(&mut self, service: &discover::Service, now: Instant) {
         let named = self.named(service);
-        self.identify(&named);
+        self.identify(&named.iter().map(|(id, told)| (id.clone(), told.address.clone())).collect());
+        // Those that most name come first, where there is no room for all.
+        let enough = self.answering().len().clamp(1, ENOUGH);
+        let mut named: Vec<_> = named.into_iter().collect();
+        named.sort_by_key(|(_, told)| std::cmp::Reverse(told.by));
         let by_tls = self.by_tls();
-        for (id, address) in named {
+        for (id, Told { address, by }) in named {
+            let is_vouched = by >= enough;
             let address = Address { tls: by_tls, ..address };
             let instance = Member::instance_of(&address);
             let known = self.all.iter().position(|fellow| fellow.id.as_ref() == Some(&id));
@@ -155,26 +181,39 @@ impl Fellows {
             match known {
                 Some(at) => {
                     let fellow = &mut self.all[at];
-                    fellow.named = now;
+                    (fellow.named, fellow.is_vouched) = (now, is_vouched);
                     // It moved. One that answers where we ask it is asked there.
                     if !fellow.is_listed && fellow.answer().is_none() && !taken {
-                        *fellow = Fellow::new(address, false, Some(id), now);
+                        *fellow = Fellow { is_vouched, ..Fellow::new(address, false, Some(id), now) };
                     }
                 }
-                None if taken || self.all.len() >= MOST_SENTINELS => {}
-                None => self.all.push(Fellow::new(address, false, Some(id), now)),
+                None if taken => {}
+                None => {
+                    if self.all.len() >= MOST_SENTINELS {
+                        // Whoever counts gets the place of one that does not.
+                        let Some(at) = self.all.iter().position(|f| is_vouched && !f.counts()) else {
+                            continue;
+                        };
+                        self.all.remove(at);
+                    }
+                    self.all.push(Fellow { is_vouched, ..Fellow::new(address, false, Some(id), now) });
+                }
             }
         }
         self.forget(now);
     }
 
-    /// The ids that those that answer name, and where each is.
-    fn named(&self, service: &discover::Service) -> BTreeMap<Arc<str>, Address> {
+    /// The ids that those that answer name, where each is, and how many name it.
+    fn named(&self, service: &discover::Service) -> BTreeMap<Arc<str>, Told> {
         let mut named = BTreeMap::new();
         for (_, answer) in self.answering() {
+            let mut own = BTreeSet::new();
             for Instance { address, id, .. } in &answer.sentinels {
-                if let Some(id) = id {
-                    named.entry(id.clone()).or_insert_with(|| rewrite(service, address.clone()));
+                let Some(id) = id else { continue };
+                // Whoever names it twice is still one.
+                if own.insert(id) {
+                    let told = || Told { address: rewrite(service, address.clone()), by: 0 };
+                    named.entry(id.clone()).or_insert_with(told).by += 1;
                 }
             }
         }
@@ -184,7 +223,9 @@ impl Fellows {
     /// Gives ids to those that do not tell theirs: by the address under which others name them, else by being
     /// the only one that it does not name itself.
     fn identify(&mut self, named: &BTreeMap<Arc<str>, Address>) {
-        let told: BTreeSet<_> = self.all.iter().filter_map(|fellow| fellow.id.clone()).collect();
+        // One that others announce by an address that does not answer may be one of these.
+        let settled = self.all.iter().filter(|fellow| fellow.is_listed || fellow.answer().is_some());
+        let told: BTreeSet<_> = settled.filter_map(|fellow| fellow.id.clone()).collect();
         for fellow in &mut self.all {
             if fellow.id.is_some() {
                 continue;

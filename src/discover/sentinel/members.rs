@@ -89,6 +89,17 @@ impl Members {
             }
         }
         self.pair(&mut seen);
+        // Those that are kept for a while give way to those that are named, the oldest first.
+        let new = seen.keys().filter(|instance| !self.all.contains_key(*instance)).count();
+        let over = (self.all.len() + new).saturating_sub(MOST_MEMBERS);
+        let mut unnamed: Vec<_> =
+            self.all.iter().filter(|(instance, _)| !seen.contains_key(*instance)).collect();
+        unnamed.sort_by_key(|(_, (_, named))| *named);
+        let gone: Vec<_> = unnamed.into_iter().take(over).map(|(instance, _)| instance.clone()).collect();
+        for instance in gone {
+            self.all.remove(&instance);
+            change.left.push(instance);
+        }
         for (instance, one) in seen {
             let before = self.all.get(&instance).map(|(member, _)| member.clone());
             let id = one.id.or(before.as_ref().and_then(|member| member.id.clone()));
@@ -99,7 +110,6 @@ impl Members {
                     let address = one.address.without_credentials();
                     Arc::new(Member { id, address, ..Member::clone(&member) })
                 }
-                None if self.all.len() >= MOST_MEMBERS => continue,
                 None => {
                     change.joined.push(instance.clone());
                     Arc::new(Member {

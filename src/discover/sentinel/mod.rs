@@ -119,14 +119,15 @@ impl Provider {
 
     fn decide(&mut self) {
         let now = Moment::now();
+        let config = self.world.config.borrow().clone();
+        self.belief.failover_max = config.resilience.health.failover_max;
         let name = self.conversations.watch.service.name.clone();
         for notice in self.belief.decide(now) {
             let (from, to) = (notice.from.as_deref(), notice.to.as_deref());
             self.world.events.push(&name, notice.kind, from, to, notice.message);
         }
-        let config = self.world.config.borrow().clone();
         let interval = config.discover.interval;
-        let is_urgent = self.belief.is_urgent(config.resilience.health.failover_max, now.at);
+        let is_urgent = self.belief.is_urgent(now.at);
         let pace = if is_urgent { interval.min(URGENT) } else { interval };
         self.pace.send_if_modified(|now| std::mem::replace(now, pace) != pace);
     }

@@ -143,7 +143,7 @@ fn check(of: usize, lines: &str) {
                 assert_eq!(found, ((*completed).to_owned(), (*aborted).to_owned()), "{place}");
             }
             [word @ ("urgent" | "calm")] => {
-                let found = belief.is_urgent(Duration::from_secs(60), now.at);
+                let found = belief.is_urgent(now.at);
                 assert_eq!(found, *word == "urgent", "{place}");
             }
             ["told", expected @ ..] => {
@@ -702,6 +702,63 @@ fn a_hostile_sentinel_cannot_fill_the_memory() {
     }
     assert_eq!(belief.sentinels().count(), 64);
     assert_eq!(belief.members().len(), 512);
+}
+
+#[test]
+fn one_that_invents_sentinels_and_servers_blinds_nobody() {
+    let mut now = Moment::now();
+    let lies = || {
+        let mut lies = answer("s1", 3, 1, "A", "A", &[]);
+        let number = |host: char| move |n| format!("{host}x{n}");
+        lies.sentinels = (0..64).map(number('s')).map(|n| instance(&n, &n, Flags::default())).collect();
+        lies.replicas = (0..512).map(number('r')).map(|n| instance(&n, "", Flags::default())).collect();
+        lies
+    };
+    let mut belief = Belief::new(wanted(&["s1", "s2"]), now.at);
+    // It is the first that is heard, and alone at that.
+    belief.answered("s1:26379", Ok(lies()), now);
+    belief.decide(now);
+    for own in ["s2", "s3"] {
+        belief.answered(&format!("{own}:26379"), Ok(answer(own, 4, 1, "A", "A", &[])), now);
+        belief.decide(now);
+    }
+    // s2 alone names s3 and s4; s3 gets no place until another one does.
+    assert_eq!(fellows(&belief), (vec!["s1".into(), "s2".into()], 2));
+    assert_eq!(belief.members().len(), 512);
+    for host in ["a:6379", "b:6379", "c:6379"] {
+        assert!(belief.members().iter().any(|member| &*member.instance == host), "{host}");
+    }
+    belief.role(&"a:6379".into(), true, now.at);
+    belief.decide(now);
+    assert_eq!(belief.service().master.map(|master| master.epoch), Some(1), "two of two say so");
+
+    // Where two tell the truth, all whom both know count, and get a place.
+    let mut belief = Belief::new(wanted(&["s1", "s2", "s3"]), now.at);
+    belief.answered("s1:26379", Ok(lies()), now);
+    belief.decide(now);
+    for own in ["s2", "s3"] {
+        belief.answered(&format!("{own}:26379"), Ok(answer(own, 4, 1, "A", "A", &[])), now);
+        belief.decide(now);
+    }
+    let known = ["s1", "s2", "s3", "s4"].map(String::from).to_vec();
+    assert_eq!(fellows(&belief), (known, 3));
+    assert!(belief.sentinels().any(|(instance, _)| &**instance == "s4:26379"));
+    belief.role(&"a:6379".into(), true, now.at);
+    belief.decide(now);
+    assert_eq!(belief.service().master.map(|master| master.epoch), Some(1));
+
+    // An epoch that nobody will ever reach holds no failover open for ever.
+    let vast = || Answer { master: Watched { epoch: u64::MAX, ..lies().master }, ..lies() };
+    for ms in [0, 100, 50_000, 61_000, 62_000] {
+        let words: &[&str] = if ms == 0 { &["o_down", "wait_start"] } else { &[] };
+        now.at += Duration::from_millis(ms);
+        belief.answered("s1:26379", Ok(vast()), now);
+        belief.answered("s2:26379", Ok(answer("s2", 4, 1, "A", "A", words)), now);
+        belief.decide(now);
+        now.at += Duration::from_millis(600);
+        belief.decide(now);
+        assert_eq!(belief.service().failover.is_some(), ms < 60_000, "after {ms} ms");
+    }
 }
 
 #[test]
