@@ -89,16 +89,16 @@ pub fn descs() -> [&'static Desc; 14] {
     ]
 }
 
-/// Records what is known of a service.
-pub fn record(service: &Service, now: Instant, out: &mut Builder) {
+/// Records what is known of a service. `own`: the families that are ours, too.
+pub fn record(service: &Service, now: Instant, own: bool, out: &mut Builder) {
     let info = out.family(&INFO);
     out.sample(info, &[service.kind], 1.0);
     // Who did not have the time to answer yet is not down.
-    if service.answered.is_some() || service.failure.is_some() {
+    if own && (service.answered.is_some() || service.failure.is_some()) {
         out.push(&UP, flag(service.failure.is_none()));
         out.push(&MEMBERS, service.members.len() as f64);
     }
-    if let Some(answered) = service.answered {
+    if let Some(answered) = service.answered.filter(|_| own) {
         out.push(&AGE, now.saturating_duration_since(answered).as_secs_f64());
     }
     let is_told = service.failure.is_none();
@@ -189,7 +189,7 @@ mod tests {
 
     fn check(service: &Service, now: Instant, expected: &str) {
         let mut out = Builder::new();
-        record(service, now, &mut out);
+        record(service, now, true, &mut out);
         let set = out.finish();
         let mut written = vec![];
         text::write(&mut written, &Page::new([&set], &[]));

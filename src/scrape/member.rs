@@ -52,8 +52,8 @@ pub fn record_load(running: usize, waiting: usize, out: &mut Builder) {
 }
 
 impl View {
-    /// Records it.
-    pub fn record(&self, now: Instant, out: &mut Builder) {
+    /// Records it. `own`: the families that are ours, too.
+    pub fn record(&self, own: bool, now: Instant, out: &mut Builder) {
         let family = out.family(&HEALTH);
         for state in health::State::ALL {
             out.sample(family, &[state.as_str()], f64::from(u8::from(state == self.health)));
@@ -63,6 +63,9 @@ impl View {
             out.sample(family, &[reason], *count as f64);
         }
         out.push(&CONSECUTIVE, f64::from(self.consecutive));
+        if !own {
+            return;
+        }
         let family = out.family(&BREAKER);
         for state in breaker::State::ALL {
             out.sample(family, &[state.as_str()], f64::from(u8::from(state == self.breaker)));

@@ -1,8 +1,9 @@
 //! The telemetry path where services are configured: ourselves, every service, and every member with the
 //! labels that say whose samples these are.
 //!
-//! The samples are those of the last collection of each member, whose age is a sample too. A member whose last
-//! collection is older than two intervals is left out: what nobody knows any more is not told.
+//! The samples are those of the last collection of each member, whose age is a sample too. Where it is older
+//! than two intervals, or there was none, only what we know of the member ourselves is left: its health, its
+//! breaker, failures, skipped ticks.
 //!
 //! What a newcomer would get wrong: a page of thousands of members is never built. It is written piece by
 //! piece while the client reads ([`exposition::stream`]).
@@ -12,7 +13,7 @@ use super::encode::Wish;
 use super::metrics;
 use super::query::Query;
 use super::response::Body;
-use crate::config::Config;
+use crate::config::{Collect, Config};
 use crate::discover::families;
 use crate::scrape::Slot;
 use crate::scrape::store::View;
@@ -43,7 +44,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     for slots in slots.chunks(64) {
         let wanted =
             slots.iter().filter(|s| admits(&services, &s.service) && admits(&instances, &s.member.instance));
-        sets.extend(wanted.filter_map(|slot| member_set(&config, slot, now)));
+        sets.extend(wanted.map(|slot| member_set(&config, slot, now)));
         // Thousands of members take a while, and there is one thread.
         tokio::task::yield_now().await;
     }
@@ -69,7 +70,9 @@ fn set(labels: BTreeMap<String, String>, parts: Vec<Arc<Families>>) -> Labelled 
 async fn ourselves(state: &State, config: &Config) -> Labelled {
     let mut out = Builder::with_namespace(&config.collect.namespace);
     let load = state.scraper.load();
-    crate::scrape::member::record_load(load.running, load.waiting, &mut out);
+    if !config.serve.redis_only {
+        crate::scrape::member::record_load(load.running, load.waiting, &mut out);
+    }
     let parts = vec![Arc::new(metrics::ourselves(state, config).await), Arc::new(out.finish())];
     set(BTreeMap::new(), parts)
 }
@@ -78,45 +81,50 @@ async fn ourselves(state: &State, config: &Config) -> Labelled {
 fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -> Vec<Labelled> {
     let topology = state.topology.borrow().clone();
     let now = Instant::now();
+    let own = !config.serve.redis_only;
     let wanted = topology.services.iter().filter(|service| admits(&service.name));
     let set = |service: &Arc<crate::discover::Service>| {
         let mut out = Builder::with_namespace(&config.collect.namespace);
-        families::record(service, now, &mut out);
+        families::record(service, now, own, &mut out);
         if let Some(book) = state.store.book(&service.name) {
             book.truth().record_service(service, now, &mut out);
-            book.record_durations(&mut out);
+            if own {
+                book.record_durations(&mut out);
+            }
         }
         set(labels(config, &service.name, None), vec![Arc::new(out.finish())])
     };
     wanted.map(set).collect()
 }
 
-/// The samples of a member; `None` where they are too old.
-fn member_set(config: &Config, slot: &Slot, now: Instant) -> Option<Labelled> {
+/// The samples of a member; what it said itself only while that is fresh.
+fn member_set(config: &Config, slot: &Slot, now: Instant) -> Labelled {
     let view = slot.view();
-    let latest = view.latest.clone()?;
-    if now.saturating_duration_since(latest.held) > config.scrape.interval * 2 {
-        return None;
-    }
-    let mut parts = latest.outcome.snapshot.parts.clone();
+    let own = !config.serve.redis_only;
+    let age = |taken| now.saturating_duration_since(taken);
+    let fresh = view.latest.as_ref().filter(|latest| age(latest.held) <= config.scrape.interval * 2);
+    let mut parts = fresh.map(|latest| latest.outcome.snapshot.parts.clone()).unwrap_or_default();
+    // Scans of keys have an age of their own.
     parts.extend(view.keys.iter().flat_map(|keys| keys.parts.iter().cloned()));
-    let mut out = Builder::with_namespace(&namespace(config, &slot.service));
-    latest.outcome.record(false, !config.serve.redis_only, &mut out);
-    record_member(slot, &view, now, &mut out);
+    let collect = collect(config, &slot.service);
+    let mut out = Builder::with_namespace(&collect.namespace);
+    if let Some(latest) = fresh {
+        latest.outcome.record(collect.role_label, own, &mut out);
+    }
+    record_member(slot, &view, own, now, &mut out);
     parts.push(Arc::new(out.finish()));
-    Some(set(labels(config, &slot.service, Some(slot)), parts))
+    set(labels(config, &slot.service, Some(slot)), parts)
 }
 
-/// What we know of a member beside what it says itself.
-pub fn record_member(slot: &Slot, view: &View, now: Instant, out: &mut Builder) {
-    view.record(now, out);
+/// What we know of a member beside what it says itself. `own`: the families that are ours, too.
+pub fn record_member(slot: &Slot, view: &View, own: bool, now: Instant, out: &mut Builder) {
+    view.record(own, now, out);
     slot.book.truth().record_member(&slot.member.instance, out);
 }
 
-/// The start of metric names for a service.
-pub fn namespace(config: &Config, service: &str) -> String {
-    let service = config.discover.service(service);
-    service.map_or(&config.collect, |service| &service.collect).namespace.clone()
+/// What is collected of the members of a service, and how it is shown.
+pub fn collect<'a>(config: &'a Config, service: &str) -> &'a Collect {
+    config.discover.service(service).map_or(&config.collect, |service| &service.collect)
 }
 
 /// The labels that say whose samples these are, and those of the operator.

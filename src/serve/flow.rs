@@ -16,6 +16,8 @@ use std::io::{self, Write as _};
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How much is made at a time, in bytes before compression: 20 µs of work, and 130 µs with gzip.
 const PIECE: usize = 64 * 1024;
@@ -23,11 +25,17 @@ const PIECE: usize = 64 * 1024;
 /// What the last sample of a piece may add to it without another allocation, in bytes.
 const SLACK: usize = 4 * 1024;
 
+/// How long a page may be on its way: it holds what all members said when it began. Who takes nothing at all is
+/// closed sooner ([`super::connections`]).
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// The body of such a page.
 pub struct Flow {
     page: Stream,
     encoder: Encoder,
     state: State,
+    /// When it is broken off.
+    end: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +63,7 @@ impl Flow {
             Encoding::Gzip => Encoder::Gzip(GzEncoder::new(vec![], Compression::new(GZIP_LEVEL))),
             Encoding::Zstd => Encoder::Zstd(zstd::stream::write::Encoder::new(vec![], ZSTD_LEVEL)?),
         };
-        Ok(Self { page, encoder, state: State::Ready })
+        Ok(Self { page, encoder, state: State::Ready, end: Instant::now() + LONGEST })
     }
 
     /// Makes the next piece, which may be empty.
@@ -107,6 +115,10 @@ impl Body for Flow {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.state != State::Ended && Instant::now() >= self.end {
+            self.state = State::Ended;
+            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+        }
         match self.state {
             State::Ended => return Poll::Ready(None),
             State::Resting => self.state = State::Ready,
@@ -204,6 +216,15 @@ mod tests {
         check(Encoding::Identity).await;
         check(Encoding::Gzip).await;
         check(Encoding::Zstd).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_takes_too_long_is_broken_off() {
+        let mut flow = Flow::new(page(&machine()), Encoding::Identity).expect("a compressor");
+        assert!(flow.frame().await.is_some_and(|frame| frame.is_ok()));
+        tokio::time::advance(LONGEST).await;
+        assert!(flow.frame().await.is_some_and(|frame| frame.is_err()));
+        assert!(flow.frame().await.is_none());
     }
 
     #[tokio::test]

@@ -5,6 +5,9 @@
 
 use percent_encoding::percent_decode;
 
+/// How often a parameter counts. Each is looked for among all families of all members.
+const MOST: usize = 256;
+
 /// The parameters of a request, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -33,10 +36,10 @@ impl Query {
         self.pairs().find(|(known, value)| *known == name && !value.is_empty()).map(|(_, value)| value)
     }
 
-    /// All values of that name.
+    /// All values of that name; of thousands the first [`MOST`].
     pub fn all(&self, name: &str) -> Vec<String> {
         let values = self.pairs().filter(|(known, value)| *known == name && !value.is_empty());
-        values.map(|(_, value)| value.to_owned()).collect()
+        values.take(MOST).map(|(_, value)| value.to_owned()).collect()
     }
 
     /// Names and values.
@@ -94,5 +97,11 @@ mod tests {
         let query = Query::parse(Some("t=&t=x&t=y&n=&n=1&n=2"));
         assert_eq!((query.get("t"), query.get("none")), (Some("x"), None));
         assert_eq!(query.all("n"), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_parameter_counts_256_times() {
+        let all = Query::parse(Some(&"n=x&".repeat(300))).all("n");
+        assert_eq!(all.len(), 256);
     }
 }

@@ -70,15 +70,16 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     if is_stranger && matches!(outcome.snapshot.error, Some((Kind::Auth, _))) {
         hint(&job.place.address);
     }
-    let mut out = Builder::with_namespace(&config.collect.namespace);
-    outcome.record(config.collect.role_label, !config.serve.redis_only, &mut out);
+    let collect = slot.as_ref().map_or(&config.collect, |slot| fleet::collect(&config, &slot.service));
+    let mut out = Builder::with_namespace(&collect.namespace);
+    outcome.record(collect.role_label, !config.serve.redis_only, &mut out);
     metrics::record_bad_requests(0, &mut out);
     if !config.serve.redis_only {
         metrics::record_build(&mut out);
     }
     let view = slot.as_ref().map(|slot| slot.view());
     if let (Some(slot), Some(view)) = (&slot, &view) {
-        fleet::record_member(slot, view, std::time::Instant::now(), &mut out);
+        fleet::record_member(slot, view, !config.serve.redis_only, std::time::Instant::now(), &mut out);
     }
     let own = out.finish();
     let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);

@@ -212,12 +212,35 @@ fn a_server_of_two_services_can_be_asked_for_as_either() {
         assert_eq!((&labels["service"], &labels["instance"]), (&service.into(), &at.as_str().into()));
         let target = encoded(labels["__param_target"].as_str().expect("text"));
         let page = fleet.page(&format!("/scrape?target={target}&service={service}"));
+        assert_eq!(page.value("redis_up", role), Some(1.0), "{service}: {:?}", page.names());
         assert!(page.value("redis_uptime_in_seconds", role).is_some(), "{service}: {:?}", page.names());
     }
+    let page = fleet.page("/metrics?service=two");
+    assert_eq!(values(&page, "redis_up", "instance_role"), set(&["master"]));
     // Without it, the first one.
     assert_eq!(pull(&fleet, &at).up(), 1.0);
     let nobody = fleet.exporter.get(&format!("/scrape?target={}&service=nobody", encoded(&at)), &[]);
     assert_eq!(nobody.status, 403, "{}", nobody.text());
+}
+
+#[test]
+fn without_our_own_families_there_are_none_of_a_fleet() {
+    let server = Server::start(Part::Redis7);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("redvigil.yaml");
+    let document = format!("services: [{{ name: orders, instances: [\"{}\"] }}]\n", server.address());
+    std::fs::write(&path, document).expect("written");
+    let flag = format!("--config.file={}", path.display());
+    let exporter = exporter(&[flag.as_str(), "--redis-only-metrics"]).start();
+    let page = |path: &str| Page::parse(exporter.get(path, &[]).text());
+    wait_until("the member", PATIENCE, || page("/metrics").has("redis_up"));
+    let target = encoded(&server.address());
+    for path in ["/metrics", "/-/metrics", &format!("/scrape?target={target}")] {
+        let page = page(path);
+        let own: Vec<_> = page.names().into_iter().filter(|name| name.starts_with("redvigil_")).collect();
+        assert!(own.is_empty() && !page.names().is_empty(), "{path}: {own:?}");
+    }
+    assert!(page("/metrics").has("redis_target_health"));
 }
 
 #[test]
@@ -328,9 +351,15 @@ fn a_member_that_nobody_could_read_for_two_intervals_is_left_out() {
     wait_until("each to have been tried", PATIENCE, || ages().iter().all(Option::is_some));
     wait_until("one to be too old", PATIENCE, || {
         let page = fleet.page("/metrics");
-        let shown = &page.families["redvigil_snapshot_age_seconds"].samples;
-        assert!(shown.values().all(|age| *age <= 2.0), "{shown:?}");
-        shown.len() < hung.len()
+        let old =
+            page.families["redvigil_snapshot_age_seconds"].samples.iter().filter(|(_, age)| **age > 2.0);
+        let old: BTreeSet<_> = old.map(|((_, labels), _)| labels["instance"].clone()).collect();
+        let shown = values(&page, "redis_up", "instance");
+        assert!(old.is_disjoint(&shown), "{old:?} are among {shown:?}");
+        // What we know ourselves is there of each.
+        assert_eq!(values(&page, "redis_target_health", "instance").len(), hung.len());
+        assert_eq!(values(&page, "redvigil_ticks_skipped_total", "instance").len(), hung.len());
+        !old.is_empty()
     });
     assert_eq!(ages().len(), hung.len(), "they are members all the same");
     let skipped = || {

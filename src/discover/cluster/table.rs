@@ -275,7 +275,8 @@ impl Table {
 /// Whether this can be the id of a node or a shard: servers make 40 hexadecimal digits, those that stand in
 /// for them names of letters, digits, `-`, `_` and `.`. More would be names without end in labels and in our memory.
 pub fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 fn slot(reply: Reply<'_>) -> Option<u16> {
