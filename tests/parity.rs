@@ -53,6 +53,27 @@ fn a_family_is_described_once_and_in_a_sentence() {
 }
 
 #[test]
+fn no_label_of_every_sample_can_be_that_of_a_family() {
+    let other_rooms = [
+        &service::member_descs()[..],
+        &service::service_descs(),
+        &discover::families::descs(),
+        &redvigil::scrape::member::descs(),
+        &redvigil::scrape::book::descs(),
+        &shape::descs(),
+        &metrics::descs(),
+        &process::descs(),
+    ]
+    .concat();
+    let descs = tables().map(|(_, desc)| desc).chain(other_rooms);
+    let mut labels: BTreeSet<_> = descs.flat_map(|desc| desc.labels.iter().copied()).collect();
+    // What is added where a flag says so.
+    labels.insert("instance_role");
+    let reserved: BTreeSet<_> = redvigil::config::validate::FAMILY_LABELS.iter().copied().collect();
+    assert_eq!(reserved, labels);
+}
+
+#[test]
 fn the_list_of_metrics_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let text = document();

@@ -52,6 +52,88 @@ pub fn label_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Labels that our own families have.
+pub const FAMILY_LABELS: &[&str] = &[
+    "abi_version",
+    "api",
+    "availability_zone",
+    "build_date",
+    "certificate",
+    "class",
+    "cmd",
+    "collector",
+    "commit",
+    "commit_sha",
+    "consumer",
+    "db",
+    "engine",
+    "err",
+    "event_name",
+    "filename",
+    "filters",
+    "flags",
+    "golang_version",
+    "group",
+    "host",
+    "id",
+    "index_name",
+    "instance_role",
+    "ip",
+    "key",
+    "key_group",
+    "kind",
+    "limit",
+    "master_address",
+    "master_host",
+    "master_name",
+    "master_port",
+    "master_replid",
+    "master_status",
+    "maxmemory_policy",
+    "message",
+    "module",
+    "name",
+    "os",
+    "outcome",
+    "phase",
+    "port",
+    "process_id",
+    "read_only",
+    "reason",
+    "redis_build_id",
+    "redis_mode",
+    "redis_version",
+    "resp",
+    "role",
+    "run_id",
+    "runid",
+    "serial",
+    "slave_ip",
+    "slave_port",
+    "slave_state",
+    "state",
+    "stream",
+    "tcp_port",
+    "thread",
+    "usedby",
+    "user",
+    "using",
+    "val",
+    "valkey_release_stage",
+    "valkey_version",
+    "value",
+    "ver",
+    "version",
+];
+
+/// The name of a label that every sample gets: none that a family has, which would be there twice.
+pub fn sample_label(text: &str) -> Result<(), String> {
+    if FAMILY_LABELS.contains(&text) {
+        return Err("is a label of families of ours; expected another name".into());
+    }
+    label_name(text)
+}
+
 /// A path that no other route has.
 pub fn telemetry_path(text: &str) -> Result<(), String> {
     if !text.starts_with('/') {

@@ -819,7 +819,7 @@ static WEB: Table<Serve> = Table {
             "service",
             Set::Parsed("the name of a label", |s: &mut Serve, v, _| {
                 s.service_label = v.into();
-                validate::label_name(v)
+                validate::sample_label(v)
             }),
             "The label that names the service.",
         ),
@@ -829,7 +829,7 @@ static WEB: Table<Serve> = Table {
             "instance",
             Set::Parsed("the name of a label", |s: &mut Serve, v, _| {
                 s.instance_label = v.into();
-                validate::label_name(v)
+                validate::sample_label(v)
             }),
             "The label that names the member by host:port. Prometheus needs honor_labels: true to keep it.",
         ),

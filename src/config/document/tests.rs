@@ -203,6 +203,8 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
         "web: {service_label: instance}",
         &["1: web.service_label: is the other label, too; expected two names"],
     );
+    check("web: {service_label: role}", &["1: web.service_label: \"role\" is a label of families of ours"]);
+    check("web: {instance_label: db}", &["1: web.instance_label: \"db\" is a label of families of ours"]);
     check("web: {service_label: __a}", &["1: web.service_label: \"__a\" begins with __"]);
     // Labels.
     check(
@@ -217,8 +219,8 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
         ],
     );
     check(
-        "web: {instance_label: host}\nglobal: {labels: {host: x, instance: fine}}",
-        &["2: global.labels.host: is a label that we set"],
+        "web: {instance_label: node}\nglobal: {labels: {node: x, instance: fine}}",
+        &["2: global.labels.node: is a label that we set"],
     );
     check("global: {labels: [a]}", &["1: global.labels: is a list; expected a mapping of labels to texts"]);
     // Services.
