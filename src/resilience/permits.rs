@@ -135,6 +135,11 @@ impl Permit {
         self.permits.pool().move_to_slow(self.number);
     }
 
+    /// Whether others of the slow class wait for a permit.
+    pub fn is_awaited(&self) -> bool {
+        self.permits.pool().waiting[Class::Slow as usize] > 0
+    }
+
     /// Ends when this collection has to make room for others. The holder selects on it, ends the collection
     /// as one that took too long, and drops the permit, which stays taken until then.
     pub async fn cut(&self) {

@@ -15,7 +15,7 @@ use crate::config::{Address, Config};
 use crate::connect::{Deadline, Kind};
 use crate::net::tls;
 use crate::resilience::breaker::{Asker, Decision};
-use crate::resilience::permits::{Permit, Permits, Stats as Load};
+use crate::resilience::permits::{Class, Permit, Permits, Stats as Load};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::Events;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,7 +99,7 @@ struct Start {
     deadline: Deadline,
     snapshot: Arc<watch::Sender<Snapshot>>,
     slot: Option<Arc<Slot>>,
-    permit: Option<Permit>,
+    permit: Option<(Permit, Class)>,
 }
 
 /// A scraper for the configuration that runs, and its loop.
@@ -184,7 +184,8 @@ impl Scraper {
                 let unheard = Unheard(Some(slot.clone()));
                 let host = host_of(&job.place.address);
                 self.shared.permits.resize(config.scrape.concurrency, config.scrape.per_host, QUEUE);
-                let permit = self.shared.permits.acquire(&host, slot.class());
+                let class = slot.class();
+                let permit = self.shared.permits.acquire(&host, class);
                 let permit = timeout_at(end, permit).await.map_err(|_| Crowded)?.map_err(|_| Crowded)?;
                 // As long as any collection of a member, whoever asked first: a tick may be waiting for that of
                 // a request, and a request that is in a hurry leaves before the end, for it must not be able to
@@ -194,7 +195,7 @@ impl Scraper {
                 // A tick has waited for its turn, and now has all of its time.
                 end = if *asker == Asker::Tick { last } else { end.min(last) };
                 start.deadline = Deadline::new(last, config.connect.timeout);
-                start.permit = Some(permit);
+                start.permit = Some((permit, class));
                 start.slot = unheard.keep();
             }
             // An error means that the loop has ended: we are stopping, and the sender is gone.
@@ -335,12 +336,19 @@ enum Ended {
     Cut,
 }
 
-/// Ends when the holder of the permit was slow, and others need the room.
-async fn made_to_wait(permit: Option<&Permit>) {
-    let Some(permit) = permit else { return std::future::pending().await };
+/// Ends when the holder of the permit was slow, and others need the room: for a target that was well, when the pool
+/// picks it; for one that was not, as soon as others of its kind wait. Else it would take a thousand hung targets ten
+/// minutes to be known to be down.
+async fn made_to_wait(permit: Option<&(Permit, Class)>) {
+    let Some((permit, class)) = permit else { return std::future::pending().await };
     tokio::time::sleep(SLOW).await;
     permit.move_to_slow();
-    permit.cut().await;
+    while *class == Class::Prompt || !permit.is_awaited() {
+        tokio::select! {
+            () = permit.cut() => return,
+            () = tokio::time::sleep(SLOW / 5), if *class == Class::Slow => {}
+        }
+    }
 }
 
 impl Shared {
