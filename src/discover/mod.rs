@@ -2,7 +2,7 @@
 //!
 //! - [`service`]: the words: topology, service, member, master, failover
 //! - [`board`]: what the providers found, put together and published
-//! - [`fixed`], [`file`], [`sentinel`], [`cluster`]: the providers, one future a service
+//! - [`fixed`], [`mod@file`], [`sentinel`], [`cluster`]: the providers, one future a service
 //! - [`list`]: what providers of lists share
 //! - [`merge`]: a member that is known under two addresses is one
 //! - [`mod@run`]: the loop

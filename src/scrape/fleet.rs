@@ -1,6 +1,6 @@
 //! Every member of every service, collected each interval.
 //!
-//! The members of one shard, or of a short list, form a [`Group`] and are collected in one round, so that
+//! The members of one shard, or of a short list, form a `Group` and are collected in one round, so that
 //! both ends of a replication are read at the same time. Rounds are spread over the interval by the name of
 //! the group: each is due at the same moment of every interval, also after a restart. When a service gets
 //! another master or new members, a round of theirs is made at once.

@@ -1,7 +1,7 @@
 //! The members of services, and the latest that is known of each.
 //!
 //! A [`Slot`] is a member's place for as long as it is one: health, breaker, failures and the last outcome.
-//! Whoever collects, a tick or a request, hands the outcome to [`Slot::observe`] once. Whoever serves takes a
+//! Whoever collects, a tick or a request, hands the outcome to `Slot::observe` once. Whoever serves takes a
 //! [`View`], and is never kept waiting: no lock is held longer than it takes to copy.
 //!
 //! What a newcomer would get wrong: what a breaker answers is no outcome. It keeps the last reason, and the last

@@ -36,7 +36,7 @@ impl Query {
         self.pairs().find(|(known, value)| *known == name && !value.is_empty()).map(|(_, value)| value)
     }
 
-    /// All values of that name; of thousands the first [`MOST`].
+    /// All values of that name; of thousands the first `MOST`.
     pub fn all(&self, name: &str) -> Vec<String> {
         let values = self.pairs().filter(|(known, value)| *known == name && !value.is_empty());
         values.take(MOST).map(|(_, value)| value.to_owned()).collect()

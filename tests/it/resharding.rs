@@ -190,7 +190,7 @@ fn loses_a_master(fleet: &Fleet, cluster: &mut Cluster) {
     let new = cluster.nodes[heir].address();
     soon("the new master", known, || role(fleet, &new).as_deref() == Some("master"));
     soon("its samples", known, || watch.seen().samples.contains_key(&new));
-    assert_eq!(fleet.service("sessions")["up"], true);
+    wait_until("all slots to be served again", PATIENCE, || fleet.service("sessions")["up"] == true);
     wait_until("the loss to be told", PATIENCE, || {
         fleet.member("sessions", &old).is_none_or(|member| member["health"] == "down")
     });

@@ -348,7 +348,9 @@ fn a_member_that_nobody_could_read_for_two_intervals_is_left_out() {
         let targets = targets["targets"].as_array().expect("targets");
         targets.iter().map(|target| target["snapshot_age_seconds"].as_f64()).collect()
     };
-    wait_until("each to have been tried", PATIENCE, || ages().iter().all(Option::is_some));
+    wait_until("each to have been tried", PATIENCE, || {
+        ages().len() == 8 && ages().iter().all(Option::is_some)
+    });
     wait_until("one to be too old", PATIENCE, || {
         let page = fleet.page("/metrics");
         let old =

@@ -1,6 +1,6 @@
 //! A Cluster: its nodes, its shards, and who is the master of which.
 //!
-//! - [`nodes`]: where nodes are reached
+//! - [`mod@nodes`]: where nodes are reached
 //! - [`keys`]: which master serves which key
 //! - [`mod@run`]: the provider
 //! - [`ask`]: one node

@@ -1,7 +1,7 @@
 //! Members by Sentinel: who they are, and where the master is, through failovers.
 //!
-//! - [`belief`]: what to believe; [`fellows`], [`members`], [`episode`]: its parts. Pure
-//! - [`reply`], [`event`]: what Sentinels and members say, read. Pure
+//! - `belief`: what to believe; `fellows`, `members`, `episode`: its parts. Pure
+//! - `reply`, `event`: what Sentinels and members say, read. Pure
 //! - `watch`: the conversations
 //!
 //! Every Sentinel is asked at `discover.interval`, and every 100 ms while something is under way; an event or a
