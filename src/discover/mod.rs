@@ -4,6 +4,7 @@
 //! - [`board`]: what the providers found, put together and published
 //! - [`fixed`], [`mod@file`], [`sentinel`], [`cluster`]: the providers, one future a service
 //! - [`list`]: what providers of lists share
+//! - `lasting`: what is told once it has lasted
 //! - [`merge`]: a member that is known under two addresses is one
 //! - [`mod@run`]: the loop
 //! - [`families`]: what is known of a service as metric families
@@ -20,6 +21,7 @@ pub mod cluster;
 pub mod families;
 pub mod file;
 pub mod fixed;
+mod lasting;
 pub mod list;
 pub mod merge;
 pub mod run;

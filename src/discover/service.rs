@@ -29,11 +29,6 @@ impl Topology {
     pub fn members(&self) -> impl Iterator<Item = (&Arc<Service>, &Arc<Member>)> {
         self.services.iter().flat_map(|service| service.members.iter().map(move |member| (service, member)))
     }
-
-    /// The member that is reached there.
-    pub fn find(&self, address: &Address) -> Option<(&Arc<Service>, &Arc<Member>)> {
-        self.members().find(|(_, member)| member.address.endpoint == address.endpoint)
-    }
 }
 
 /// One service as it is known now.

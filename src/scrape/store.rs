@@ -55,15 +55,12 @@ impl Store {
         self.inner().slots.clone()
     }
 
-    /// The member that is reached there, of the first service that has it.
-    pub fn find(&self, address: &Address) -> Option<Arc<Slot>> {
-        self.inner().by_endpoint.get(&address.endpoint)?.first().cloned()
-    }
-
-    /// The member of this service that is reached there: a server may be in several.
-    pub fn find_in(&self, service: &str, address: &Address) -> Option<Arc<Slot>> {
+    /// The member that is reached there: of the service that is named, else of the first that has it, for a server
+    /// may be in several.
+    pub fn find(&self, service: Option<&str>, address: &Address) -> Option<Arc<Slot>> {
         let inner = self.inner();
-        inner.by_endpoint.get(&address.endpoint)?.iter().find(|slot| *slot.service == *service).cloned()
+        let slots = inner.by_endpoint.get(&address.endpoint)?;
+        slots.iter().find(|slot| service.is_none_or(|service| *slot.service == *service)).cloned()
     }
 
     /// The place of the target of `--redis.addr`.

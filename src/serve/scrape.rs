@@ -37,10 +37,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         return response::error(StatusCode::NOT_FOUND, "404 page not found");
     }
     let query = Query::parse(request.uri().query());
-    let find = |address: &Address| match query.get("service") {
-        Some(service) => state.store.find_in(service, address),
-        None => state.store.find(address),
-    };
+    let find = |address: &Address| state.store.find(query.get("service"), address);
     let is_member = |address: &Address| find(address).is_some();
     let job = match wanted(&config, &query, is_member) {
         Ok(job) => job,

@@ -39,8 +39,6 @@ pub enum Kind {
     Topology,
     /// Those who know the members answer, disagree, or do not answer.
     Discovery,
-    /// The configuration changed.
-    Config,
 }
 
 impl Kind {
@@ -51,7 +49,6 @@ impl Kind {
             Self::Health => "health",
             Self::Topology => "topology",
             Self::Discovery => "discovery",
-            Self::Config => "config",
         }
     }
 }

@@ -10,6 +10,7 @@
 use super::view::{Picture, Remembered, Shard};
 use super::{SLOTS, table::State};
 use crate::connect::Kind;
+use crate::discover::lasting::Lasting;
 use crate::discover::service::{Completed, Failover, History, Member, Service, View};
 use crate::telemetry::events;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -66,26 +67,6 @@ struct Move {
     before: Vec<u16>,
     /// When one was last seen moving.
     last: Instant,
-}
-
-/// A state that is told once it has lasted, and once it is over.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lasting {
-    since: Option<Instant>,
-    is_told: bool,
-}
-
-impl Lasting {
-    /// `Some(true)`: it has lasted; `Some(false)`: what was told is over.
-    fn observe(&mut self, holds: bool, now: Instant) -> Option<bool> {
-        if !holds {
-            return std::mem::take(self).is_told.then_some(false);
-        }
-        let since = *self.since.get_or_insert(now);
-        let tells = !self.is_told && now.saturating_duration_since(since) >= LASTING;
-        self.is_told |= tells;
-        tells.then_some(true)
-    }
 }
 
 /// Something for which it is worth asking again soon.
@@ -440,7 +421,7 @@ impl Follower {
             };
             told.push(happening(events::Kind::Topology, Some(from), Some(to), message.to_owned()));
         }
-        match self.disagreement.observe(view.disagreeing > 0, now) {
+        match self.disagreement.turn(view.disagreeing > 0, now, LASTING) {
             Some(true) => {
                 let message = format!("nodes name other owners of slots than most do: {}", view.disagreeing);
                 told.push(happening(discovery, None, Some("disagreeing"), message));
@@ -451,7 +432,7 @@ impl Follower {
             }
             None => {}
         }
-        match self.contest.observe(view.contested > 0, now) {
+        match self.contest.turn(view.contested > 0, now, LASTING) {
             Some(true) => {
                 let message =
                     format!("{} masters claim slots of each other: {}", view.rivals, view.contested);

@@ -14,6 +14,7 @@ use super::fellows::Fellows;
 use super::members::{Change, Members, Named};
 use super::reply::{Answer, Flags, Instance, PHASES, Useless};
 use crate::config::{Address, discover};
+use crate::discover::lasting::Lasting;
 use crate::discover::rewrite::rewrite;
 use crate::discover::service::{
     Completed, History, Master, Member, SentinelState, SentinelView, Service, View,
@@ -59,24 +60,6 @@ pub struct Notice {
     pub to: Option<String>,
     /// The sentence.
     pub message: String,
-}
-
-/// A state that is told when it has lasted for a while, and when it ended.
-#[derive(Debug, Default)]
-struct Lasting {
-    since: Option<Instant>,
-    is_told: bool,
-}
-
-impl Lasting {
-    /// Whether it is to be told now that it is so, or no more.
-    fn turn(&mut self, is_so: bool, now: Instant) -> Option<bool> {
-        self.since = if is_so { self.since.or(Some(now)) } else { None };
-        let lasts = self.since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        let turns = if is_so { lasts && !self.is_told } else { self.is_told };
-        self.is_told ^= turns;
-        turns.then_some(is_so)
-    }
 }
 
 /// Everything that is known of the service.
@@ -457,8 +440,8 @@ impl Belief {
             let instance = &fellow.instance;
             let why = fellow.failure.as_ref().map_or(String::new(), |useless| useless.message.clone());
             // Not asked yet is not silent; and one failure is none.
-            let is_silent = fellow.failures >= 2 || (state.is_told && fellow.answer().is_none());
-            match state.turn(is_silent, now) {
+            let is_silent = fellow.failures >= 2 || (state.is_told() && fellow.answer().is_none());
+            match state.turn(is_silent, now, PATIENCE) {
                 Some(true) => say("unreachable", format!("Sentinel {instance} does not answer: {why}.")),
                 Some(false) => say("reachable", format!("Sentinel {instance} answers again.")),
                 None => {}
@@ -466,7 +449,7 @@ impl Belief {
         }
         let known = self.fellows.distinct().len();
         let answering = self.votes.len();
-        match self.no_majority.turn(answering <= known / 2, now) {
+        match self.no_majority.turn(answering <= known / 2, now, PATIENCE) {
             Some(true) => say(
                 "majority_lost",
                 format!("Only {answering} of {known} Sentinels answer: nobody can tell of a new master."),
@@ -474,12 +457,12 @@ impl Belief {
             Some(false) => say("majority_back", format!("{answering} of {known} Sentinels answer again.")),
             None => {}
         }
-        match self.no_quorum.turn(self.can_authorise() == Some(false), now) {
+        match self.no_quorum.turn(self.can_authorise() == Some(false), now, PATIENCE) {
             Some(true) => say("quorum_lost", "The Sentinels could not authorise a failover now.".into()),
             Some(false) => say("quorum_back", "The Sentinels can authorise a failover again.".into()),
             None => {}
         }
-        match self.disagreement.turn(self.disagrees(), now) {
+        match self.disagreement.turn(self.disagrees(), now, PATIENCE) {
             Some(true) => {
                 let names: BTreeSet<_> = self.votes.iter().map(|(_, instance)| &**instance).collect();
                 let names = names.into_iter().collect::<Vec<_>>().join(", ");
