@@ -72,7 +72,7 @@ pub enum Behaviour {
     Refuse,
 }
 
-type Orders = mpsc::UnboundedSender<(Range<usize>, Behaviour, answers::Sender<()>)>;
+type Orders = mpsc::Sender<(Range<usize>, Behaviour, answers::Sender<()>)>;
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -101,7 +101,8 @@ impl Farm {
         let listeners: Vec<_> = addresses.iter().map(|address| listen(*address)).collect();
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
-        let (orders, inbox) = mpsc::unbounded_channel();
+        // Each order waits for its answer, so one place is enough; another thread's order waits for it.
+        let (orders, inbox) = mpsc::channel(1);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
             let runtime = runtime.expect("the kernel gives us an epoll");
@@ -126,7 +127,7 @@ impl Farm {
         assert!(servers.end <= self.addresses.len(), "{servers:?}: there are {}", self.addresses.len());
         let (done, answer) = answers::channel();
         let orders = self.orders.as_ref().expect("orders are taken until the drop");
-        let sent = orders.send((servers, behaviour, done)).ok();
+        let sent = orders.blocking_send((servers, behaviour, done)).ok();
         sent.and_then(|()| answer.recv().ok()).expect("the farm's thread runs");
     }
 
@@ -179,7 +180,7 @@ fn allow_files(wanted: usize) {
 /// Holds all listeners and does what is ordered.
 async fn run(
     listeners: Vec<std::net::TcpListener>,
-    mut inbox: mpsc::UnboundedReceiver<(Range<usize>, Behaviour, answers::Sender<()>)>,
+    mut inbox: mpsc::Receiver<(Range<usize>, Behaviour, answers::Sender<()>)>,
     counters: Arc<Counters>,
 ) {
     let replies = Arc::new(Replies::new());

@@ -70,7 +70,7 @@ enum Order {
 }
 
 /// An order, and where to say that it is in effect.
-type Orders = mpsc::UnboundedSender<(Order, answers::Sender<()>)>;
+type Orders = mpsc::Sender<(Order, answers::Sender<()>)>;
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -106,7 +106,8 @@ impl Proxy {
         let listener = std::net::TcpListener::bind(on).unwrap_or_else(|error| panic!("{on}: {error}"));
         listener.set_nonblocking(true).expect("a socket of ours can be set");
         let address = listener.local_addr().expect("it listens");
-        let (orders, inbox) = mpsc::unbounded_channel();
+        // Each order waits for its answer, so one place is enough; another thread's order waits for it.
+        let (orders, inbox) = mpsc::channel(1);
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
         let thread = thread::spawn(move || {
@@ -155,7 +156,11 @@ impl Proxy {
     fn order(&self, order: Order) {
         let (done, answer) = answers::channel();
         let orders = self.orders.as_ref().expect("orders are taken until the drop");
-        orders.send((order, done)).ok().and_then(|()| answer.recv().ok()).expect("the proxy's thread runs");
+        orders
+            .blocking_send((order, done))
+            .ok()
+            .and_then(|()| answer.recv().ok())
+            .expect("the proxy's thread runs");
     }
 }
 
@@ -172,7 +177,7 @@ async fn serve(
     listener: std::net::TcpListener,
     on: SocketAddr,
     to: SocketAddr,
-    mut inbox: mpsc::UnboundedReceiver<(Order, answers::Sender<()>)>,
+    mut inbox: mpsc::Receiver<(Order, answers::Sender<()>)>,
     counters: &Arc<Counters>,
 ) {
     let mut listener = Some(TcpListener::from_std(listener).expect("a listening socket"));
