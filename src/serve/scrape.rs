@@ -37,10 +37,10 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         return response::error(StatusCode::NOT_FOUND, "404 page not found");
     }
     let query = Query::parse(request.uri().query());
-    let find = |address: &Address| state.store.find(query.get("service"), address);
-    let is_member = |address: &Address| find(address).is_some();
-    let job = match wanted(&config, &query, is_member) {
-        Ok(job) => job,
+    let has_services = !config.discover.services.is_empty();
+    let find = |address: &Address| state.store.find(query.get("service"), address).filter(|_| has_services);
+    let (job, slot) = match wanted(&config, &query, find) {
+        Ok(asked) => asked,
         Err(Refused::Bad(reason)) => {
             state.metrics.bad_requests.increment();
             return response::error(StatusCode::BAD_REQUEST, reason);
@@ -50,7 +50,6 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
             return response::error(StatusCode::FORBIDDEN, reason);
         }
     };
-    let slot = find(&job.place.address).filter(|_| !config.discover.services.is_empty());
     let (job, member) = match &slot {
         Some(slot) => match membership(&config, slot, &job) {
             Some(pair) => pair,
@@ -88,7 +87,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
 /// own is nobody else's business: what it finds and how long that takes says nothing of the member. The database
 /// and TLS of the request are those of the member.
 fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Option<Membership>)> {
-    if asked.keys != config.collect.keys {
+    if asked.keys != fleet::collect(config, &slot.service).keys {
         let mut job = Job::of_member(config, &slot.service, &slot.member, Scope::Everything)?;
         job.keys = asked.keys.clone();
         return Some((job, None));
@@ -107,8 +106,12 @@ enum Refused {
     Denied(String),
 }
 
-/// What a request asks for.
-fn wanted(config: &Config, query: &Query, is_member: impl Fn(&Address) -> bool) -> Result<Job, Refused> {
+/// What a request asks for, and of which member. Keys that it does not name are those of the member's service.
+fn wanted(
+    config: &Config,
+    query: &Query,
+    find: impl FnOnce(&Address) -> Option<Arc<Slot>>,
+) -> Result<(Job, Option<Arc<Slot>>), Refused> {
     if let Some(name) = query.broken() {
         return Err(Refused::Bad(format!("Invalid '{name}' parameter: its encoding is broken")));
     }
@@ -116,11 +119,16 @@ fn wanted(config: &Config, query: &Query, is_member: impl Fn(&Address) -> bool) 
     let target = target.ok_or_else(|| Refused::Bad("'target' parameter must be specified".into()))?;
     let address = Address::parse(target)
         .map_err(|error| Refused::Bad(format!("Invalid 'target' parameter: {error}")))?;
-    if !is_member(&address) {
-        admit(config, &address).map_err(Refused::Denied)?;
-    }
+    let slot = find(&address);
+    let collect = match &slot {
+        Some(slot) => fleet::collect(config, &slot.service),
+        None => {
+            admit(config, &address).map_err(Refused::Denied)?;
+            &config.collect
+        }
+    };
     let given = query.pairs().filter(|(_, value)| !value.is_empty());
-    let keys = config.collect.keys.with_query(given);
+    let keys = collect.keys.with_query(given);
     let keys = keys.map_err(|error| Refused::Bad(format!("Invalid parameter: {error}")))?;
     let mut job = job(config, address, Origin::Request, keys);
     if let Some(name) = query.get("tls_server_name").or_else(|| query.get("tls-server-name")) {
@@ -129,7 +137,7 @@ fn wanted(config: &Config, query: &Query, is_member: impl Fn(&Address) -> bool) 
             job.place.tls.server_name = Some(name.to_owned());
         }
     }
-    Ok(job)
+    Ok((job, slot))
 }
 
 /// Whether a request may have this target; else the reason.
@@ -201,15 +209,19 @@ pub fn end(config: &Config, headers: &HeaderMap) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::collect::KeyPattern;
     use crate::config::scrape::HostPattern;
+    use crate::config::{Collect, discover};
+    use crate::discover::fixed::member;
     use hyper::header::HeaderValue;
+    use std::collections::BTreeMap;
 
     fn check(allow: &str, query: &str, expected: Result<&str, Refused>) {
         let mut config = Config::default();
         config.scrape.allow = HostPattern::parse_list(allow).expect("patterns");
         config.scrape.target = Some(Address::parse("unix:///own.sock").expect("an address"));
-        let job =
-            wanted(&config, &Query::parse(Some(query)), |_| false).map(|job| job.place.address.to_string());
+        let job = wanted(&config, &Query::parse(Some(query)), |_| None)
+            .map(|(job, _)| job.place.address.to_string());
         match (job, expected) {
             (Err(Refused::Bad(reason)), Err(Refused::Bad(start))) => {
                 assert!(reason.starts_with(&start), "{reason}")
@@ -262,9 +274,51 @@ mod tests {
         ] {
             let mut config = Config::default();
             config.connect.tls.server_name = Some("flag".into());
-            let job = wanted(&config, &Query::parse(Some(query)), |_| false).expect(query);
+            let (job, _) = wanted(&config, &Query::parse(Some(query)), |_| None).expect(query);
             assert_eq!(job.place.tls.server_name.as_deref(), Some(expected), "{query}");
         }
+    }
+
+    #[test]
+    fn keys_that_a_request_does_not_name_are_those_of_the_members_service() {
+        let pattern = |pattern: &str| vec![KeyPattern { db: 0, pattern: pattern.into() }];
+        let keys = |check: &str, count: &str| Keys {
+            check: pattern(check),
+            count: pattern(count),
+            ..Keys::default()
+        };
+        let mut config = Config::default();
+        config.collect.keys = keys("all", "all");
+        let collect = Collect { keys: keys("orders", "orders"), ..Collect::default() };
+        config.discover.services.push(Arc::new(discover::Service {
+            name: "orders".into(),
+            source: discover::Source::Instances(vec![]),
+            dns: false,
+            rewrite: vec![],
+            labels: BTreeMap::new(),
+            collect: Arc::new(collect),
+            lag_bytes: 0,
+        }));
+        let member = Arc::new(member(Address::tcp("h", 1), BTreeMap::new()));
+        let slot = Arc::new(Slot::new("orders".into(), member, Arc::default()));
+        // The keys that are looked for, and whether the collection is the member's own.
+        let mut check = |query: &str, is_member: bool, expected: Keys, expected_own: bool| {
+            let find = |_: &Address| is_member.then(|| slot.clone());
+            config.scrape.allow =
+                HostPattern::parse_list(if is_member { "" } else { "h" }).expect("patterns");
+            let (mut job, found) = wanted(&config, &Query::parse(Some(query)), find).expect(query);
+            let mut is_own = false;
+            if let Some(slot) = found {
+                let (of_member, membership) = membership(&config, &slot, &job).expect("it is a member");
+                is_own = membership.is_some();
+                job = if is_own { job } else { of_member };
+            }
+            assert_eq!((job.keys, is_own), (expected, expected_own), "{query} {is_member}");
+        };
+        check("target=h:1&check-keys=mine", true, keys("mine", "orders"), false);
+        check("target=h:1&count-keys=mine", true, keys("orders", "mine"), false);
+        check("target=h:1", true, keys("orders", "orders"), true);
+        check("target=h:1&check-keys=mine", false, keys("mine", "all"), false);
     }
 
     #[tokio::test(start_paused = true)]
