@@ -2,6 +2,7 @@
 //! addresses they are reached.
 
 use super::scrape::HostPattern;
+use super::services::{Named, Services};
 use super::{Address, Collect};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,21 +13,21 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Discover {
     /// `services:`; empty: there is none but the target of `--redis.addr`.
-    pub services: Vec<Arc<Service>>,
+    pub services: Services<Service>,
     /// `discover.interval`: how often providers are asked where nothing tells of a change. 5 s.
     pub interval: Duration,
 }
 
 impl Default for Discover {
     fn default() -> Self {
-        Self { services: vec![], interval: Duration::from_secs(5) }
+        Self { services: Services::default(), interval: Duration::from_secs(5) }
     }
 }
 
 impl Discover {
     /// The service of that name.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.iter().find(|service| &*service.name == name)
+        self.services.get(name)
     }
 }
 
@@ -47,6 +48,12 @@ pub struct Service {
     pub collect: Arc<Collect>,
     /// From how many bytes on a replica counts as lagging: `replication_lag_bytes`. 10,000.
     pub lag_bytes: u64,
+}
+
+impl Named for Service {
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// Where the members of a service are found.

@@ -22,6 +22,7 @@ pub mod resilience;
 pub mod scrape;
 pub mod secret;
 pub mod serve;
+pub mod services;
 pub mod telemetry;
 pub mod units;
 pub mod validate;

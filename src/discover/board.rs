@@ -3,6 +3,7 @@
 use super::service::{Service, Topology};
 use crate::config::Config;
 use crate::config::credentials::Side;
+use crate::config::services::Services;
 use crate::config::{Address, discover};
 use crate::connect::{self, Connection, Deadline, Error, Login};
 use crate::net::tls;
@@ -76,13 +77,13 @@ impl Board {
 
     /// Keeps these services only, and returns them in this order; one of which nothing is known yet has no
     /// members.
-    pub fn topology(&self, services: &[Arc<discover::Service>]) -> Topology {
+    pub fn topology(&self, services: &Services<discover::Service>) -> Topology {
         let mut found = self.found();
-        found.retain(|name, _| services.iter().any(|service| service.name == *name));
+        found.retain(|name, _| services.get(name).is_some());
         let of = |service: &Arc<discover::Service>| {
             let known = found.get(&service.name).cloned();
             known.unwrap_or_else(|| Arc::new(Service::unknown(service.name.clone(), service.source.kind())))
         };
-        Topology { services: services.iter().map(of).collect() }
+        Topology { services: services.map(of) }
     }
 }

@@ -240,21 +240,21 @@ impl Discovery {
         let before = self.published.len();
         self.published.retain(|name, _| found.service(name).is_some());
         let mut members_changed = self.published.len() != before;
-        let services = found.services.into_iter().map(|service| {
+        let services = found.services.map(|service| {
             let published = (self.published.entry(service.name.clone()))
                 .or_insert_with(|| Published::nothing(&service.name, service.kind));
-            if Arc::ptr_eq(&published.found, &service) {
+            if Arc::ptr_eq(&published.found, service) {
                 return published.whole.clone();
             }
             let whole = match &published.before {
-                Some(before) => Arc::new(resumed(before, &service)),
+                Some(before) => Arc::new(resumed(before, service)),
                 None => service.clone(),
             };
             members_changed |= !has_same_members(&published.whole, &whole);
-            published.found = service;
+            published.found = service.clone();
             whole
         });
-        let found = Topology { services: services.collect() };
+        let found = Topology { services };
         if members_changed {
             self.identities.follow(found.members().map(|(_, member)| &member.address));
         }
@@ -269,7 +269,7 @@ impl Discovery {
                 self.world.events.push(&service.name, events::Kind::Topology, None, Some(name), message);
             }
         }
-        let services = found.services.into_iter().map(|service| self.merged(service, identified)).collect();
+        let services = found.services.map(|service| self.merged(service.clone(), identified));
         let now = Topology { services };
         self.publish.send_if_modified(|before| {
             let is_news = before.services.len() != now.services.len()
@@ -548,7 +548,7 @@ mod tests {
 
         fn start_with(services: Vec<Arc<discover::Service>>, provide: Provide) -> Self {
             let mut first = Config::default();
-            first.discover.services = services;
+            first.discover.services = services.into();
             let (config, receiver) = watch::channel(Arc::new(first));
             let world = World {
                 config: receiver,
@@ -564,6 +564,12 @@ mod tests {
             let mut tasks = JoinSet::new();
             tasks.spawn(discovery.run());
             Self { config, topology, world, identities, _loop: tasks }
+        }
+
+        fn list(&self, change: impl FnOnce(&mut Vec<Arc<discover::Service>>)) {
+            let mut services = self.config.borrow().discover.services.to_vec();
+            change(&mut services);
+            self.configure(|config| config.discover.services = services.into());
         }
 
         fn configure(&self, change: impl FnOnce(&mut Config)) {
@@ -599,19 +605,19 @@ mod tests {
         std::fs::write(&path, r#"[{"targets": ["f:1"]}]"#).expect("written");
         let mut running = Running::start(vec![list("a", &["y:1", "x:1", "y:1"]), files("b", &path)]);
         running.until("a(instances): x:1 y:1; b(file_sd): f:1").await;
-        running.configure(|config| config.discover.services.reverse());
+        running.list(|services| services.reverse());
         running.until("b(file_sd): f:1; a(instances): x:1 y:1").await;
-        running.configure(|config| config.discover.services[1] = list("a", &["z:1", "x:1"]));
+        running.list(|services| services[1] = list("a", &["z:1", "x:1"]));
         running.until("b(file_sd): f:1; a(instances): x:1 z:1").await;
-        running.configure(|config| config.discover.services.truncate(1));
+        running.list(|services| services.truncate(1));
         running.until("b(file_sd): f:1").await;
         std::fs::write(&path, r#"[{"targets": ["f:2"]}]"#).expect("written");
         running.until("b(file_sd): f:2").await;
-        running.configure(|config| config.discover.services[0] = list("b", &["x:1"]));
+        running.list(|services| services[0] = list("b", &["x:1"]));
         running.until("b(instances): x:1").await;
-        running.configure(|config| config.discover.services.clear());
+        running.list(|services| services.clear());
         running.until("").await;
-        running.configure(|config| config.discover.services.push(list("a", &["x:1"])));
+        running.list(|services| services.push(list("a", &["x:1"])));
         running.until("a(instances): x:1").await;
     }
 

@@ -7,6 +7,7 @@
 //! [`Service::master`] and nothing of the [`Member`]s.
 
 use crate::config::Address;
+use crate::config::services::{Named, Services};
 use crate::connect::Kind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     /// The services.
-    pub services: Vec<Arc<Service>>,
+    pub services: Services<Service>,
 }
 
 impl Topology {
     /// The service of that name.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.iter().find(|service| &*service.name == name)
+        self.services.get(name)
     }
 
     /// Every member with its service.
@@ -69,6 +70,12 @@ impl Service {
             answered: None,
             failure: None,
         }
+    }
+}
+
+impl Named for Service {
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -163,7 +163,7 @@ impl Fleet {
     ) {
         let topology = self.topology.borrow_and_update().clone();
         let config = self.config.borrow_and_update().clone();
-        let names: Vec<_> = topology.services.iter().map(|service| service.name.clone()).collect();
+        let names: HashSet<_> = topology.services.iter().map(|service| service.name.clone()).collect();
         let members = topology.members().map(|(service, member)| (service.name.clone(), member.clone()));
         self.store.replace(&names, members.collect());
 

@@ -20,7 +20,8 @@ use crate::resilience::health::{Change, Health, Observation, State as HealthStat
 use crate::resilience::{Backoff, Class, Retry};
 use crate::telemetry::events::{self, Events};
 use exposition::Families;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub struct Store {
 struct Inner {
     /// In the order of the topology.
     slots: Arc<Vec<Arc<Slot>>>,
+    /// Where in `slots` those of a service are.
+    by_service: HashMap<Arc<str>, Range<usize>>,
     by_endpoint: HashMap<Endpoint, Vec<Arc<Slot>>>,
     books: BTreeMap<Arc<str>, Arc<Book>>,
     /// The target of `--redis.addr`, where there are no services.
@@ -53,6 +56,12 @@ impl Store {
     /// All members, in the order of the topology.
     pub fn slots(&self) -> Arc<Vec<Arc<Slot>>> {
         self.inner().slots.clone()
+    }
+
+    /// The members of a service.
+    pub fn of_service(&self, service: &str) -> Vec<Arc<Slot>> {
+        let inner = self.inner();
+        inner.by_service.get(service).map(|places| inner.slots[places.clone()].to_vec()).unwrap_or_default()
     }
 
     /// The member that is reached there: of the service that is named, else of the first that has it, for a server
@@ -83,8 +92,13 @@ impl Store {
         self.inner().books.get(service).cloned()
     }
 
-    /// Replaces the members and the services; who stays keeps its slot and its book.
-    pub(super) fn replace(&self, services: &[Arc<str>], members: Vec<(Arc<str>, Arc<Member>)>) {
+    /// Replaces the services and, service by service, their members; who stays keeps its slot and its book. Who went,
+    /// or is reached elsewhere now, comes back.
+    pub(super) fn replace(
+        &self,
+        services: &HashSet<Arc<str>>,
+        members: Vec<(Arc<str>, Arc<Member>)>,
+    ) -> Vec<Arc<Slot>> {
         let mut inner = self.inner();
         inner.books.retain(|name, _| services.contains(name));
         for name in services {
@@ -92,7 +106,7 @@ impl Store {
         }
         let key = |slot: &Arc<Slot>| ((slot.service.clone(), slot.member.instance.clone()), slot.clone());
         let mut known: HashMap<_, _> = inner.slots.iter().map(key).collect();
-        let mut slots = Vec::with_capacity(members.len());
+        let (mut slots, mut gone) = (Vec::with_capacity(members.len()), vec![]);
         for (service, member) in members {
             let Some(book) = inner.books.get(&service).cloned() else { continue };
             let slot = match known.remove(&(service.clone(), member.instance.clone())) {
@@ -105,15 +119,22 @@ impl Store {
                     state: slot.state.clone(),
                     has_turn: slot.has_turn.clone(),
                 }),
-                _ => Arc::new(Slot::new(service, member, book)),
+                old => {
+                    gone.extend(old);
+                    Arc::new(Slot::new(service, member, book))
+                }
             };
             slots.push(slot);
         }
+        gone.extend(known.into_values());
         inner.by_endpoint.clear();
-        for slot in &slots {
+        inner.by_service.clear();
+        for (place, slot) in slots.iter().enumerate() {
             inner.by_endpoint.entry(slot.member.address.endpoint.clone()).or_default().push(slot.clone());
+            inner.by_service.entry(slot.service.clone()).or_insert(place..place).end = place + 1;
         }
         inner.slots = Arc::new(slots);
+        gone
     }
 }
 

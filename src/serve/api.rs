@@ -215,8 +215,7 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
     let book = state.store.book(&service.name);
     let config = state.config.borrow().clone();
     let labels = config.discover.service(&service.name).map(|service| service.labels.clone());
-    let slots = state.store.slots();
-    let members = slots.iter().filter(|slot| slot.service == service.name);
+    let slots = state.store.of_service(&service.name);
     let text = |text: &Arc<str>| text.to_string();
     let verdict = book.map(|book| book.truth().judge(service, now)).unwrap_or_default();
     ServiceJson {
@@ -267,7 +266,7 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
             }),
             _ => None,
         },
-        members: members.map(|slot| member_of(slot, &slot.view())).collect(),
+        members: slots.iter().map(|slot| member_of(slot, &slot.view())).collect(),
     }
 }
 

@@ -41,7 +41,7 @@ impl Following {
         let mut config = Config::default();
         change(&mut wanted, &mut config);
         let wanted = Arc::new(wanted);
-        config.discover = Discover { services: vec![wanted.clone()], ..Discover::default() };
+        config.discover = Discover { services: vec![wanted.clone()].into(), ..Discover::default() };
         let (config_kept, config) = tokio::sync::watch::channel(Arc::new(config));
         let world = World {
             config,

@@ -539,7 +539,7 @@ static SERVICE: Table<ServiceDraft> = Table {
 
 fn push_service(draft: &mut Draft, service: ServiceDraft, scope: &mut Scope<'_, '_>) {
     let services = &mut draft.config.discover.services;
-    if !service.name.is_empty() && services.iter().any(|other| *other.name == *service.name) {
+    if !service.name.is_empty() && services.get(&service.name).is_some() {
         scope.problem("name", "is the name of another service, too; expected a name of its own");
     }
     let source = if scope.said("sentinel") {
