@@ -3,13 +3,18 @@
 //! Of each shard one member is asked: a healthy replica where there is one and replicas come first, else the
 //! master. Who stands in a list by itself is asked itself. A scan is a collection of key work alone, each
 //! `scrape.key_scans.interval`, at the pace of `keys_per_second`; what it made stands beside the samples of the
-//! ticks until the next one ends.
+//! ticks until the next one ends. One whose member goes, or whose service
+//! wants something else, is given up, and another one begins.
+//!
+//! Scans take no permits of the pool, whose permits are for collections that end within a time-out: a few scans
+//! of an hour would hold all that hung members share, and be the first to be cut whenever somebody is slow. They have
+//! a small number of their own, and on one host no more than half of what ticks may have there at once.
 //!
 //! What a newcomer would get wrong: the samples of a member that is no longer asked go when those of its
 //! successor come, so that no key is counted twice and none is missing in between. A scan that fails changes
 //! nothing; samples older than two intervals go in any case.
 
-use super::once::{Scraper, Wanted};
+use super::once::{Scraper, Wanted, host_of};
 use super::store::{Slot, Store};
 use super::target::Job;
 use crate::collect::facts::Role;
@@ -25,11 +30,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
-/// Scans at once. More are due later: the pace of each is a matter of its server, their number is one of ours.
+/// Scans at once. More wait for one to end, those first that were due first: the pace of each is a matter of its
+/// server, their number is one of ours.
 const AT_ONCE: usize = 8;
 
 /// How long a scan may take, however long the interval is.
@@ -57,12 +63,71 @@ type Key = (Arc<str>, Arc<str>);
 struct Plan {
     /// Who was asked the last time.
     chosen: Option<Arc<str>>,
+    /// What their service wants.
+    wanted: Arc<Collect>,
     /// Whose samples are shown.
     holder: Option<Arc<str>>,
     due: Instant,
-    is_running: bool,
+    running: Option<Running>,
     /// What went wrong the last time.
     trouble: Option<String>,
+}
+
+/// A scan under way. Dropped, it is given up.
+struct Running {
+    scan: AbortHandle,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.scan.abort();
+    }
+}
+
+impl Plan {
+    /// At the first look at these members.
+    fn new(wanted: Arc<Collect>, due: Instant) -> Self {
+        Self { chosen: None, wanted, holder: None, due, running: None, trouble: None }
+    }
+
+    /// Gives up a scan that nobody wants any more, because its member is gone or the service wants something else,
+    /// and has another one begin. The same samples are wanted until then.
+    fn follow(&mut self, wanted: &Arc<Collect>, slots: &[Arc<Slot>], now: Instant) {
+        let is_gone = |running: &Running| !slots.iter().any(|slot| slot.is_same(&running.slot));
+        let wants_other = !has_same_key_work(&self.wanted, wanted);
+        if wants_other || self.running.as_ref().is_some_and(is_gone) {
+            self.running = None;
+            self.due = now;
+        }
+        self.wanted = wanted.clone();
+    }
+}
+
+/// How many scans there may be, in all and on one host.
+struct Room {
+    left: usize,
+    of_host: usize,
+    running: HashMap<String, usize>,
+}
+
+impl Room {
+    /// What those that run leave.
+    fn beside<'a>(running: impl Iterator<Item = &'a Running>, per_host: usize) -> Self {
+        let mut room = Self { left: AT_ONCE, of_host: (per_host / 2).max(1), running: HashMap::new() };
+        running.for_each(|running| room.take(&running.slot));
+        room
+    }
+
+    fn has_place_for(&self, slot: &Slot) -> bool {
+        let of_host = self.running.get(&host_of(&slot.member.address));
+        self.left > 0 && of_host.is_none_or(|running| *running < self.of_host)
+    }
+
+    fn take(&mut self, slot: &Slot) {
+        self.left = self.left.saturating_sub(1);
+        *self.running.entry(host_of(&slot.member.address)).or_default() += 1;
+    }
 }
 
 /// What came of a scan.
@@ -80,33 +145,34 @@ impl KeyScans {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut plans: HashMap<Key, Plan> = HashMap::new();
-        let mut scans: JoinSet<(Key, Arc<Slot>, Scanned)> = JoinSet::new();
+        let mut scans: JoinSet<(Key, Scanned)> = JoinSet::new();
         loop {
             let config = self.config.borrow_and_update().clone();
             let groups = self.groups(&config);
             plans.retain(|key, _| groups.contains_key(key));
             let now = Instant::now();
             for (key, slots) in &groups {
-                let plan = plans.entry(key.clone()).or_insert_with(|| Plan {
-                    chosen: None,
-                    holder: None,
-                    due: now,
-                    is_running: false,
-                    trouble: None,
-                });
+                let Some(service) = config.discover.service(&key.0) else { continue };
+                let plan =
+                    plans.entry(key.clone()).or_insert_with(|| Plan::new(service.collect.clone(), now));
+                plan.follow(&service.collect, slots, now);
                 // Who was succeeded, and who came from another shard with that one's keys.
                 if let Some(holder) = &plan.holder {
                     let others = slots.iter().filter(|slot| slot.member.instance != *holder);
                     others.for_each(|slot| slot.forget_keys(Duration::ZERO));
                 }
-                if plan.due <= now && !plan.is_running && scans.len() < AT_ONCE {
-                    self.begin(&config, key, slots, plan, &mut scans);
-                }
             }
-            // Members come and go without a word to us.
+            let mut room =
+                Room::beside(plans.values().filter_map(|p| p.running.as_ref()), config.scrape.per_host);
+            let is_due = |(_, plan): &(&Key, &mut Plan)| plan.due <= now && plan.running.is_none();
+            let mut due: Vec<_> = plans.iter_mut().filter(is_due).collect();
+            due.sort_by_key(|(_, plan)| plan.due);
+            for (key, plan) in due {
+                self.begin(&config, key, &groups[key], plan, &mut room, &mut scans);
+            }
             let has_work = config.discover.services.iter().any(|service| has_key_work(&service.collect));
             // Who waits for a place among those that run is begun when one of them ends.
-            let waiting = plans.values().filter(|plan| !plan.is_running && plan.due > now);
+            let waiting = plans.values().filter(|plan| plan.running.is_none() && plan.due > now);
             let soon = now + patience(config.scrape.key_scans.interval);
             let next = waiting.map(|plan| plan.due).min().map_or(soon, |due| due.min(soon));
             tokio::select! {
@@ -114,15 +180,9 @@ impl KeyScans {
                     // Whoever published is gone: we are stopping.
                     std::future::pending().await
                 },
-                Some(ended) = scans.join_next() => match ended {
-                    Ok((key, slot, scanned)) => self.end(&key, &slot, scanned, &mut plans),
-                    Err(fault) => {
-                        self.metrics.panics.increment();
-                        error!(error = %fault, "a key scan panicked: please report this");
-                        // Whose it was is not known: rather one scan too many than none for ever.
-                        plans.values_mut().for_each(|plan| plan.is_running = false);
-                    }
-                },
+                Some(ended) = scans.join_next_with_id() => self.ended(ended, &mut plans),
+                () = self.store.changed(), if has_work => {}
+                // Nobody tells us who is healthy.
                 () = sleep_until(next), if has_work => {}
             }
         }
@@ -144,14 +204,15 @@ impl KeyScans {
         groups
     }
 
-    /// Starts the scan of one of them, if there is one to ask.
+    /// Starts the scan of one of them, if there is one to ask, and room.
     fn begin(
         &self,
         config: &Arc<Config>,
         key: &Key,
         slots: &[Arc<Slot>],
         plan: &mut Plan,
-        scans: &mut JoinSet<(Key, Arc<Slot>, Scanned)>,
+        room: &mut Room,
+        scans: &mut JoinSet<(Key, Scanned)>,
     ) {
         let settings = &config.scrape.key_scans;
         let candidates: Vec<_> = slots.iter().map(|slot| Candidate::of(slot)).collect();
@@ -165,30 +226,58 @@ impl KeyScans {
             plan.due = now + patience(settings.interval);
             return;
         };
+        if !room.has_place_for(slot) {
+            return;
+        }
+        room.take(slot);
         debug!(service = %key.0, instance = %slot.member.instance, "key scan");
         plan.chosen = Some(slot.member.instance.clone());
         plan.due = now + settings.interval;
-        plan.is_running = true;
         let wanted = Wanted { job, end: now + settings.interval.min(LONGEST), member: None };
-        let (key, slot, scraper) = (key.clone(), slot.clone(), self.scraper.clone());
-        scans.spawn(async move {
+        let (key, scraper) = (key.clone(), self.scraper.clone());
+        let scan = scans.spawn(async move {
             // Without a membership there is no pool that could be full.
             let outcome = scraper.collect(wanted).await.ok();
-            (key, slot, outcome.map(|outcome| Scanned::new(outcome.snapshot)).unwrap_or_default())
+            (key, outcome.map(|outcome| Scanned::new(outcome.snapshot)).unwrap_or_default())
         });
+        plan.running = Some(Running { scan, slot: slot.clone() });
+    }
+
+    /// A scan ended: by itself, given up, or by a fault of ours.
+    fn ended(&self, ended: Result<(Id, (Key, Scanned)), JoinError>, plans: &mut HashMap<Key, Plan>) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(fault) => fault.id(),
+        };
+        let is_its = |plan: &&mut Plan| plan.running.as_ref().is_some_and(|running| running.scan.id() == id);
+        match ended {
+            Ok((_, (key, scanned))) => {
+                // One that was given up may have ended just before: nobody wants it.
+                if let Some(plan) = plans.get_mut(&key).filter(is_its)
+                    && let Some(running) = plan.running.take()
+                {
+                    self.take_in(&running.slot, scanned, plan);
+                }
+            }
+            Err(fault) if fault.is_cancelled() => {}
+            Err(fault) => {
+                self.metrics.panics.increment();
+                error!(error = %fault, "a key scan panicked: please report this");
+                if let Some(plan) = plans.values_mut().find(is_its) {
+                    plan.running = None;
+                }
+            }
+        }
     }
 
     /// Takes in what a scan made.
-    fn end(&self, key: &Key, slot: &Arc<Slot>, scanned: Scanned, plans: &mut HashMap<Key, Plan>) {
-        // Its members may have gone, or nobody may want their keys any more.
-        let Some(plan) = plans.get_mut(key) else { return };
-        plan.is_running = false;
+    fn take_in(&self, slot: &Slot, scanned: Scanned, plan: &mut Plan) {
         let trouble = scanned.trouble();
         if plan.trouble != trouble {
-            let instance = &slot.member.instance;
+            let (service, instance) = (&slot.service, &slot.member.instance);
             match &trouble {
-                Some(trouble) => warn!(service = %key.0, %instance, error = trouble, "key scan failed"),
-                None => info!(service = %key.0, %instance, "key scans are well again"),
+                Some(trouble) => warn!(%service, %instance, error = trouble, "key scan failed"),
+                None => info!(%service, %instance, "key scans are well again"),
             }
             plan.trouble = trouble;
         }
@@ -228,6 +317,15 @@ impl Scanned {
 /// Whether there are keys to look at.
 fn has_key_work(collect: &Collect) -> bool {
     collect.keys != Keys::default() || !collect.key_groups.is_empty()
+}
+
+/// Whether a scan makes the same of both.
+fn has_same_key_work(a: &Collect, b: &Collect) -> bool {
+    let of_keys = |c: &Collect| (c.batch_size, c.hide_key_values, c.skip_keys_on_master, c.tile38);
+    let of_others = |c: &Collect| (c.exclude_stream_consumers, c.max_key_groups);
+    (&a.namespace, &a.keys, &a.key_groups) == (&b.namespace, &b.keys, &b.key_groups)
+        && of_keys(a) == of_keys(b)
+        && of_others(a) == of_others(b)
 }
 
 /// How long until another look at those of whom nobody could be asked.
@@ -294,6 +392,8 @@ pub fn choose(members: &[Candidate], replicas_first: bool, before: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Address;
+    use crate::config::collect::KeyPattern;
 
     const MIB: u64 = 1 << 20;
 
@@ -362,11 +462,70 @@ mod tests {
         check("ar9!", false, "", "-");
     }
 
+    fn pattern() -> Vec<KeyPattern> {
+        vec![KeyPattern { db: 0, pattern: "a*".into() }]
+    }
+
+    fn slot(host: &str, port: u16) -> Arc<Slot> {
+        let member = crate::discover::fixed::member(Address::tcp(host, port), Default::default());
+        Arc::new(Slot::new("s".into(), Arc::new(member), Arc::default()))
+    }
+
+    #[test]
+    fn scans_of_one_host_are_half_of_what_ticks_may_have_there() {
+        fn check(per_host: usize, hosts: &str, expected: usize) {
+            let mut room = Room::beside([].into_iter(), per_host);
+            let begun = hosts.split(' ').zip(1..).filter(|(host, port)| {
+                let slot = slot(host, *port);
+                let has_place = room.has_place_for(&slot);
+                if has_place {
+                    room.take(&slot);
+                }
+                has_place
+            });
+            assert_eq!(begun.count(), expected, "{per_host} {hosts}");
+        }
+        check(4, "a a a a", 2);
+        check(4, "a a b b b", 4);
+        check(5, "a a a", 2);
+        check(1, "a a", 1);
+        check(100, "a a a a a a a a a a", AT_ONCE);
+        check(4, "a b c d e f g h i j", AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn a_scan_is_given_up_when_its_member_goes_or_its_service_wants_something_else() {
+        let wanted = Collect { key_groups: vec!["x".into()], ..Collect::default() };
+        let check = async |change: fn(&mut Collect), is_member: bool, goes_on: bool| {
+            let now = Instant::now();
+            let later = now + Duration::from_secs(60);
+            let mut scans = JoinSet::new();
+            let scan = scans.spawn(async {});
+            let slot = slot("a", 1);
+            let mut plan = Plan::new(Arc::new(wanted.clone()), later);
+            plan.running = Some(Running { scan, slot: slot.clone() });
+            let mut other = wanted.clone();
+            change(&mut other);
+            let slots = if is_member { vec![slot] } else { vec![self::slot("a", 1)] };
+            plan.follow(&Arc::new(other), &slots, now);
+            assert_eq!((plan.running.is_some(), plan.due == later), (goes_on, goes_on));
+            let ended = scans.join_next().await.expect("it was there");
+            assert_eq!(ended.is_ok(), goes_on, "it ends by itself, or is made to");
+        };
+        check(|_| (), true, true).await;
+        check(|_| (), false, false).await;
+        check(|collect| collect.client_list = true, true, true).await;
+        check(|collect| collect.key_groups.push("y".into()), true, false).await;
+        check(|collect| collect.key_groups.clear(), true, false).await;
+        check(|collect| collect.keys.check_single.clone_from(&pattern()), true, false).await;
+        check(|collect| collect.batch_size = 5, true, false).await;
+        check(|collect| collect.max_key_groups = 5, true, false).await;
+    }
+
     #[test]
     fn key_work_is_keys_of_any_kind_or_groups() {
         assert!(!has_key_work(&Collect::default()));
         assert!(has_key_work(&Collect { key_groups: vec!["x".into()], ..Collect::default() }));
-        let pattern = || vec![crate::config::collect::KeyPattern { db: 0, pattern: "a*".into() }];
         for keys in [
             Keys { check: pattern(), ..Keys::default() },
             Keys { count: pattern(), ..Keys::default() },

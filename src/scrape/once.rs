@@ -238,7 +238,7 @@ impl Drop for Unheard {
 }
 
 /// What `--scrape.per_host` counts by: the host without the port; each socket is a host of its own.
-fn host_of(address: &Address) -> String {
+pub(super) fn host_of(address: &Address) -> String {
     match &address.endpoint {
         Endpoint::Tcp { host, .. } => host.clone(),
         Endpoint::Unix(path) => path.to_string_lossy().into_owned(),

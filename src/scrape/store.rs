@@ -25,11 +25,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Every member that is collected, and a book for every service.
 #[derive(Default)]
 pub struct Store {
     inner: Mutex<Inner>,
+    /// For the one who looks at keys, and has nobody else to tell it who came and went.
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -134,7 +137,13 @@ impl Store {
             inner.by_service.entry(slot.service.clone()).or_insert(place..place).end = place + 1;
         }
         inner.slots = Arc::new(slots);
+        self.changed.notify_one();
         gone
+    }
+
+    /// Waits until the members are others.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }
 
@@ -205,6 +214,11 @@ impl Slot {
     /// A member of which nothing is known yet.
     pub fn new(service: Arc<str>, member: Arc<Member>, book: Arc<Book>) -> Self {
         Self { service, member, book, state: Arc::default(), has_turn: Arc::default() }
+    }
+
+    /// Whether this is the place of the same server, whatever its labels and its shard are now.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use testbed::http::Request;
 use testbed::{Action, Cluster, Part, ScriptedServer, SentinelSet, Server, wait_for, wait_until};
 
 /// How often a server was asked a command.
@@ -172,4 +173,39 @@ fn a_scan_that_fails_leaves_what_was_known_for_two_intervals() {
     assert_eq!(told, 1, "it is said once");
     breaks.store(false, Ordering::SeqCst);
     wait_until("another good scan", PATIENCE, || keys() == 2.0);
+}
+
+#[test]
+fn a_scan_that_nobody_wants_any_more_is_given_up() {
+    let server = Server::start(Part::Redis7);
+    server.ok(&["EVAL", "for i = 1, 100000 do redis.call('SET', 'key:' .. i, i) end", "0"]);
+    // At this pace it takes more than three minutes.
+    let document = |service: &str| {
+        format!(
+            "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms }}\n\
+             scrape: {{ key_scans: {{ interval: 10m, keys_per_second: 500 }} }}\nservices:\n{service}"
+        )
+    };
+    let of = |work: &str| {
+        document(&format!(
+            "  - name: cache\n    instances: [\"{}\"]\n    collect: {{ {work} }}\n",
+            server.address()
+        ))
+    };
+    let mut fleet = Fleet::start(&of("count_keys: [\"key:*\"]"));
+    let reload = |fleet: &mut Fleet, document: &str| {
+        fleet.rewrite(document);
+        let request = Request { method: "POST", path: "/-/reload", headers: &[], body: b"" };
+        assert_eq!(fleet.exporter.send(request).status, 200);
+    };
+    wait_until("the scan to begin", PATIENCE, || calls(&server, "scan") > 0);
+
+    reload(&mut fleet, &of("check_single_keys: [\"key:7\"]"));
+    wait_until("what is wanted instead", PATIENCE, || fleet.page("/metrics").has("redis_key_size"));
+    reload(&mut fleet, &of("count_keys: [\"key:*\"]"));
+    let before = calls(&server, "scan");
+    wait_until("the scan to begin again", PATIENCE, || calls(&server, "scan") > before);
+
+    reload(&mut fleet, &document("  - { name: others, instances: [\"127.0.0.1:1\"] }\n"));
+    wait_until("the end of all connections", PATIENCE, || crate::our_clients(&server).is_empty());
 }
