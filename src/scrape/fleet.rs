@@ -165,7 +165,8 @@ impl Fleet {
         let config = self.config.borrow_and_update().clone();
         let names: HashSet<_> = topology.services.iter().map(|service| service.name.clone()).collect();
         let members = topology.members().map(|(service, member)| (service.name.clone(), member.clone()));
-        self.store.replace(&names, members.collect());
+        let gone = self.store.replace(&names, members.collect());
+        self.scraper.forget(&gone);
 
         let mut wanted: HashMap<Key, Vec<Arc<Slot>>> = HashMap::new();
         for slot in self.store.slots().iter() {

@@ -151,6 +151,14 @@ impl Scraper {
         Ok(Outcome { snapshot, totals: target.totals(), from_breaker: false })
     }
 
+    /// Closes the connections to members that went.
+    pub(super) fn forget(&self, gone: &[Arc<Slot>]) {
+        if !gone.is_empty() {
+            let gone = gone.iter().map(|slot| (&*slot.service, &slot.member.address.endpoint));
+            self.shared.targets.forget(&gone.collect());
+        }
+    }
+
     /// How full it is.
     pub fn load(&self) -> Load {
         self.shared.permits.stats()

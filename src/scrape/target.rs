@@ -8,6 +8,7 @@ use super::shape::Totals;
 use crate::collect::run::Scope;
 use crate::collect::snapshot::Progress;
 use crate::collect::{Memory, Snapshot};
+use crate::config::address::Endpoint;
 use crate::config::collect::Keys;
 use crate::config::connect::Tls;
 use crate::config::credentials::Side;
@@ -15,7 +16,7 @@ use crate::config::{Address, Config};
 use crate::connect::{Connection, Kind, Login};
 use crate::discover::Member;
 use crate::resilience::Backoff;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -110,6 +111,15 @@ impl Targets {
         let target = Arc::new(Target { keeps, ..Target::default() });
         targets.insert(place.clone(), target.clone());
         target
+    }
+
+    /// Forgets members that went, with their connections. The same server as a member of another service, or as
+    /// the target of a request, is another place.
+    pub fn forget(&self, gone: &HashSet<(&str, &Endpoint)>) {
+        let is_gone = |place: &Place| {
+            place.service.as_deref().is_some_and(|service| gone.contains(&(service, &place.address.endpoint)))
+        };
+        lock(&self.by_place).retain(|place, _| !is_gone(place));
     }
 
     /// Forgets targets that nobody asks for any more.
@@ -332,6 +342,24 @@ mod tests {
         assert_eq!(lock(&targets.by_place).len(), MOST);
         assert!(oldest.upgrade().is_some() && second.upgrade().is_some(), "2 and 3 went");
         assert!(!lock(&targets.by_place).contains_key(&place(2)));
+    }
+
+    #[test]
+    fn a_member_that_went_is_forgotten_in_its_service_and_nowhere_else() {
+        let targets = Targets::default();
+        let of = |service: Option<&str>, port| Place { service: service.map(Into::into), ..place(port) };
+        let of_database = |db| {
+            let mut place = of(Some("a"), 1);
+            place.address.db = db;
+            place
+        };
+        let places = [of(Some("a"), 1), of_database(3), of(Some("a"), 2), of(Some("b"), 1), of(None, 1)];
+        places.iter().for_each(|place| drop(targets.get(place)));
+        let gone = Address::tcp("h", 1).endpoint;
+        targets.forget(&[("a", &gone)].into());
+        let left = lock(&targets.by_place);
+        let left: Vec<_> = places.iter().map(|place| left.contains_key(place)).collect();
+        assert_eq!(left, [false, false, true, true, true]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -511,6 +511,7 @@ fn services_come_and_go_with_a_reload() {
         values(&fleet.page("/metrics"), "redis_up", "instance") == set(&[&two.address()])
     });
     assert!(!values(&fleet.page("/-/metrics"), "redis_service_up", "service").contains("one"));
+    wait_until("the end of its connection", PATIENCE, || crate::our_clients(&one).is_empty());
     let page = fleet.page("/-/metrics");
     assert_eq!(page.value("redvigil_config_last_reload_successful", &[]), Some(1.0));
     assert_eq!(uptime(&fleet), started, "it is the same process");
