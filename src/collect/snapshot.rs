@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// The state of one collection of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Whether anybody was asked: a collection may wait for room first.
+    /// Whether anybody was asked: a collection may wait for room first. One whose room was taken away while it was
+    /// being answered counts as one that found none.
     pub began: bool,
     /// Finished families, part by part.
     pub parts: Vec<Arc<Families>>,

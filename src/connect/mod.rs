@@ -114,11 +114,19 @@ pub struct Connection {
     limits: Limits,
     /// Set while a batch is under way; stays set when it failed or was given up.
     broken: bool,
+    /// Bytes of answers since [`Self::take_heard`].
+    heard: usize,
 }
 
 impl Connection {
     fn new(stream: Box<dyn Stream>, address: String) -> Self {
-        Self { stream, address, server: None, database: 0, limits: Limits::default(), broken: false }
+        let limits = Limits::default();
+        Self { stream, address, server: None, database: 0, limits, broken: false, heard: 0 }
+    }
+
+    /// How many bytes of answers came since this was asked last, those of unfinished ones included.
+    pub fn take_heard(&mut self) -> usize {
+        std::mem::take(&mut self.heard)
     }
 
     /// Whether the next batch may be asked here.
@@ -160,7 +168,7 @@ impl Connection {
                     let source = written.err().unwrap_or_else(end);
                     return Err(self.closed(source));
                 }
-                Ok(_) => {}
+                Ok(bytes) => self.heard += bytes,
                 Err(source) => return Err(self.closed(source)),
             }
         }

@@ -306,12 +306,19 @@ async fn collect(shared: Arc<Shared>, start: Start) {
         () = snapshot.closed() => Ended::Unwanted,
         () = made_to_wait(permit.as_ref()) => Ended::Cut,
     };
+    let was_answered = lent.was_answered();
     target.take_back(lent);
     shared.return_buffers(buffers);
     match ended {
         Ended::Whole => {}
+        Ended::Cut if was_answered => {
+            debug!(target = %job.place.address, "collection given up: others needed its room");
+            // As if there had been no room to begin with, for whoever waits and for the member.
+            snapshot.send_modify(|s| (s.began, s.duration) = (false, Some(begin.elapsed())));
+            return;
+        }
         Ended::Cut => snapshot.send_modify(|s| {
-            let reason = format!("{} was slow, and others needed the room", job.place.address);
+            let reason = format!("{} answered nothing, and others needed the room", job.place.address);
             s.error.get_or_insert((Kind::Timeout, reason));
         }),
         Ended::Unwanted => {
@@ -341,6 +348,11 @@ async fn collect(shared: Arc<Shared>, start: Start) {
 enum Ended {
     Whole,
     Unwanted,
+    /// It had half a second or more, and had to make room. That is our lack of room, and says nothing of a server
+    /// that was answering: no failure, no answer for its breaker, and nothing to show. One that has not answered a
+    /// byte until then has failed, whatever it was before. Else, where a thousand hang, each of them would be cut
+    /// each time, and none ever be known to be down. A server that answers a byte and then hangs is known to be
+    /// down when there is room to wait for it.
     Cut,
 }
 
@@ -370,5 +382,88 @@ impl Shared {
         if spare.len() < SPARE_BUFFERS {
             spare.push(buffers);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::connect::Tls;
+    use crate::connect::Login;
+    use crate::discover::fixed::member;
+    use crate::resilience::health::State;
+    use crate::scrape::Place;
+    use std::collections::BTreeMap;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::{JoinHandle, yield_now};
+
+    /// A server that reads, and answers with these pieces, one each 50 ms, to its end. How many were sent.
+    async fn server(pieces: &'static [&'static str]) -> (u16, watch::Receiver<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (tell, sent) = watch::channel(0);
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a client");
+            let mut room = [0; 1024];
+            let _ = socket.read(&mut room).await;
+            for piece in pieces {
+                socket.write_all(piece.as_bytes()).await.expect("sent");
+                tell.send_modify(|sent| *sent += 1);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            std::future::pending::<()>().await
+        });
+        (port, sent)
+    }
+
+    type Asked = (Arc<Slot>, JoinHandle<Result<Outcome, Crowded>>);
+
+    /// A tick's collection of the server at that port.
+    fn ask(scraper: &Scraper, port: u16) -> Asked {
+        let address = Address::tcp("127.0.0.1", port);
+        let at = Arc::new(member(address.clone(), BTreeMap::new()));
+        let slot = Arc::new(Slot::new("s".into(), at, Arc::default()));
+        let (login, tls, service) = (Login::default(), Tls::default(), Some("s".into()));
+        let place = Place { address, login, tls, lists_nodes: false, service };
+        let job = Job { place, keys: Default::default(), scope: Scope::WithoutKeys };
+        let membership = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: true };
+        let end = Instant::now() + Duration::from_secs(10);
+        let (scraper, member) = (scraper.clone(), Some(membership));
+        (slot, tokio::spawn(async move { scraper.collect(Wanted { job, end, member }).await }))
+    }
+
+    #[tokio::test]
+    async fn who_must_make_room_while_it_answers_has_not_failed_and_who_was_silent_has() {
+        let mut config = Config::default();
+        // One permit for the slow ones.
+        config.scrape.concurrency = 4;
+        config.scrape.per_host = 100;
+        let (_publish, config) = watch::channel(Arc::new(config));
+        let (scraper, collections) = scraper(config, Arc::default(), Arc::default(), Arc::default());
+        tokio::spawn(collections.run());
+        let pieces =
+            &["-ERR unknown command 'HELLO'\r\n", "$9999\r\n", "redis_", "version:7", ".0.0\r\n", "x", "y"];
+        let (port, mut sent) = server(pieces).await;
+        let (answering, answered) = ask(&scraper, port);
+        sent.wait_for(|sent| *sent >= 2).await.expect("it sends");
+        let (silent, hung) = ask(&scraper, server(&[]).await.0);
+        sent.wait_for(|sent| *sent >= 4).await.expect("it sends");
+        let (last, _hung) = ask(&scraper, server(&[]).await.0);
+        while scraper.load().running < 3 {
+            yield_now().await;
+        }
+
+        // The second is slow after half a second: the first has to go. So has the second for the third.
+        assert!(answered.await.expect("no panic").is_err());
+        let outcome = hung.await.expect("no panic").expect("an outcome");
+        assert!(matches!(outcome.snapshot.error, Some((Kind::Timeout, _))), "{:?}", outcome.snapshot.error);
+        let known = |slot: &Slot| {
+            let view = slot.view();
+            (view.health, view.consecutive, view.failures.len(), view.latest.is_some())
+        };
+        assert_eq!(known(&answering), (State::Unknown, 0, 0, false));
+        assert_eq!(known(&silent), (State::Suspect, 1, 1, true));
+        assert_eq!(known(&last), (State::Unknown, 0, 0, false), "it is waited for");
     }
 }

@@ -181,6 +181,13 @@ pub struct Lent {
     pub memory: Memory,
 }
 
+impl Lent {
+    /// Whether the server answered anything, be it one byte, since the collection began.
+    pub fn was_answered(&mut self) -> bool {
+        self.connection.as_mut().is_some_and(|connection| connection.take_heard() > 0)
+    }
+}
+
 /// A place in a collection: what it makes, and how to publish it for who has to start it.
 pub struct Seat {
     /// The snapshot as it grows.
@@ -210,7 +217,10 @@ impl Target {
     /// What a collection needs. The connection is given to one at a time; a second dials its own.
     pub fn lend(&self) -> Lent {
         let mut state = lock(&self.state);
-        Lent { connection: state.connection.take(), memory: state.memory.clone() }
+        let mut connection = state.connection.take();
+        // What it heard until now is no answer to what comes.
+        connection.as_mut().map(Connection::take_heard);
+        Lent { connection, memory: state.memory.clone() }
     }
 
     /// Takes back what a collection borrowed, and what it learned.
