@@ -1,8 +1,10 @@
 //! `/sd/targets`: every member as Prometheus' http_sd has it, so that `/scrape` is asked for each without any
 //! relabelling: <https://prometheus.io/docs/prometheus/latest/http_sd/>.
 //!
-//! The target of every group is ourselves. `__param_target` says which member is meant, and
-//! `__param_service` of which service; `instance` and `service` say whose samples these are. One more group is for what we say of ourselves and of the services.
+//! The target of every group is ourselves, by HTTPS where we have TLS. `__param_target` says which member is meant, and
+//! `__param_service` of which service; `instance` and `service` say whose samples these are. One more group is for what
+//! we say of ourselves and of the services. Where `/scrape` is switched off there is one group in all: the telemetry
+//! path, which has the labels of members in itself.
 //!
 //! What a newcomer would get wrong: an empty list means that there is nothing to watch, and Prometheus then
 //! drops all it had. While no service at all was seen, the answer is an error, for which it keeps its list. One
@@ -15,6 +17,7 @@ use crate::config::Config;
 use crate::config::discover::Source;
 use crate::connect::Kind;
 use crate::discover::{Service, file};
+use crate::scrape::Slot;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
@@ -43,17 +46,31 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         let reason = format!("the members of {} are not known: {why}", service.name);
         return response::error(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
-    let mut groups = vec![];
-    for slot in state.store.slots().iter() {
-        let mut labels = labels(&config, &slot.service, Some(slot));
-        labels.insert("__metrics_path__".into(), "/scrape".into());
+    let has_tls = state.web.current().tls.is_some();
+    let groups = groups(&config, &state.store.slots(), &own, has_tls);
+    response::json(serde_json::to_string(&groups).unwrap_or_default())
+}
+
+/// What Prometheus is to ask.
+fn groups(config: &Config, slots: &[Arc<Slot>], own: &str, has_tls: bool) -> Vec<Group> {
+    let group = |path: &str, mut labels: BTreeMap<String, String>| {
+        labels.insert("__metrics_path__".into(), path.into());
+        // Without TLS of ours it is for the job to say: there may be a proxy before us that has some.
+        if has_tls {
+            labels.insert("__scheme__".into(), "https".into());
+        }
+        Group { targets: [own.to_owned()], labels }
+    };
+    if !config.serve.scrape_endpoint {
+        return vec![group(&config.serve.telemetry_path, BTreeMap::new())];
+    }
+    let of_member = |slot: &Arc<Slot>| {
+        let mut labels = labels(config, &slot.service, Some(slot));
         labels.insert("__param_target".into(), slot.member.address.to_string());
         labels.insert("__param_service".into(), slot.service.to_string());
-        groups.push(Group { targets: [own.clone()], labels });
-    }
-    let labels = [("__metrics_path__".to_owned(), "/-/metrics".to_owned())];
-    groups.push(Group { targets: [own.clone()], labels: labels.into() });
-    response::json(serde_json::to_string(&groups).unwrap_or_default())
+        group("/scrape", labels)
+    };
+    slots.iter().map(of_member).chain([group("/-/metrics", BTreeMap::new())]).collect()
 }
 
 /// A service that was not seen, where none was.
@@ -82,6 +99,29 @@ mod tests {
     use crate::discover::fixed::member;
     use std::path::Path;
     use std::time::Instant;
+
+    #[test]
+    fn what_prometheus_is_to_ask_follows_tls_and_what_is_switched_off() {
+        let check = |has_scrape: bool, has_tls: bool, expected: &[&str]| {
+            let mut config = Config::default();
+            config.serve.scrape_endpoint = has_scrape;
+            config.serve.telemetry_path = "/m".into();
+            let at = Arc::new(member(Address::tcp("h", 1), BTreeMap::new()));
+            let slot = Arc::new(Slot::new("s".into(), at, Arc::default()));
+            let shown = |group: &Group| {
+                let label = |name| group.labels.get(name).map_or("-", String::as_str);
+                let [path, scheme, target] = ["__metrics_path__", "__scheme__", "__param_target"].map(label);
+                format!("{} {path} {scheme} {target} {}", group.targets[0], label("instance"))
+            };
+            let groups: Vec<_> = groups(&config, &[slot], "own:1", has_tls).iter().map(shown).collect();
+            assert_eq!(groups, expected, "{has_scrape} {has_tls}");
+        };
+        let plain = ["own:1 /scrape - redis://h:1 h:1", "own:1 /-/metrics - - -"];
+        check(true, false, &plain);
+        check(true, true, &["own:1 /scrape https redis://h:1 h:1", "own:1 /-/metrics https - -"]);
+        check(false, false, &["own:1 /m - - -"]);
+        check(false, true, &["own:1 /m https - -"]);
+    }
 
     fn failed(name: &str, kind: &'static str) -> Service {
         let failure = Some((Kind::Refused, "nobody listens".into()));
