@@ -6,7 +6,8 @@
 //! byte a second keep others out, and no connection needs a timer of its own.
 //!
 //! What a newcomer would get wrong: a connection is never closed here while a handler works for it. A
-//! collection has its own deadline.
+//! collection has its own deadline. Over HTTP/2 the others of a connection may be served for hours while one answer is
+//! left where it is: so that answer alone is broken off.
 
 use super::{Places, State, answer};
 use crate::telemetry::Metrics;
@@ -24,7 +25,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -42,7 +43,8 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept. Longer than usual scrape intervals: Prometheus keeps connections.
 const IDLE_TIME: Duration = Duration::from_secs(300);
 
-/// How long a client may take to read a piece of the answer.
+/// How long a client may take none of the answer; over HTTP/2 where it has other answers under way, how long it may
+/// take for a piece of 64 KiB.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
 /// How long a client may take to send a request when we stop.
@@ -144,6 +146,9 @@ impl Connections {
         let stopping = self.stopping.load(Ordering::Relaxed);
         let mut open = self.open();
         open.by_id.retain(|_, (activity, handle)| {
+            for _ in 0..activity.break_off_left(SEND_TIME) {
+                self.metrics.too_slow.increment();
+            }
             let is_overdue = activity.is_overdue(stopping);
             if is_overdue {
                 handle.abort();
@@ -199,6 +204,8 @@ pub struct Activity {
     untaken: AtomicU32,
     /// HTTP/2: what is read is not always the beginning of a request.
     multiplexed: AtomicBool,
+    /// HTTP/2: answers on their way.
+    answers: Mutex<Vec<Weak<Mutex<Left>>>>,
 }
 
 /// What a connection is doing while no handler works for it.
@@ -222,6 +229,7 @@ impl Activity {
             handling: AtomicU32::new(0),
             untaken: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
+            answers: Mutex::default(),
         };
         activity.enter(Phase::Head);
         activity
@@ -292,6 +300,31 @@ impl Activity {
         }
     }
 
+    /// An answer on its way. Only over HTTP/2 it may be left while others go on.
+    fn send(self: &Arc<Self>, untaken: Untaken, body: super::response::Body, places: Option<Places>) -> Sent {
+        let size = body.size_hint();
+        let left = Arc::new(Mutex::new(Left { body: Some((body, places)), since: self.now() }));
+        if self.multiplexed.load(Ordering::Relaxed) {
+            let mut answers = lock(&self.answers);
+            answers.retain(|answer| answer.strong_count() > 0);
+            answers.push(Arc::downgrade(&left));
+        }
+        Sent { left, size, untaken }
+    }
+
+    /// Breaks off the answers of which nothing was taken for so long, and says how many. What they hold is free; the
+    /// client is told if it ever comes for more.
+    fn break_off_left(&self, limit: Duration) -> usize {
+        let now = self.now();
+        let is_left = |left: &Left| Duration::from_millis(now.saturating_sub(left.since)) >= limit;
+        let answers: Vec<_> = lock(&self.answers).iter().filter_map(Weak::upgrade).collect();
+        let broken = answers.iter().filter(|answer| {
+            let mut left = lock(answer);
+            is_left(&left) && left.body.take().is_some()
+        });
+        broken.count()
+    }
+
     fn begin(self: &Arc<Self>) -> Handled {
         self.handling.fetch_add(1, Ordering::Relaxed);
         Handled(self.clone())
@@ -310,10 +343,23 @@ impl Drop for Handled {
 
 /// An answer on its way: dropped when it is handed to the connection, or with it.
 struct Sent {
-    inner: super::response::Body,
+    left: Arc<Mutex<Left>>,
+    /// What the body said of its length at first.
+    size: SizeHint,
     untaken: Untaken,
-    /// The page takes memory until the client takes it.
-    _places: Option<Places>,
+}
+
+/// What is left of an answer.
+struct Left {
+    /// Nothing where it was broken off. The page takes memory until the client takes it.
+    body: Option<(super::response::Body, Option<Places>)>,
+    /// When a piece was taken last, in milliseconds as of [`Activity`].
+    since: u64,
+}
+
+/// Nothing panics while a lock of an answer is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Untaken(Arc<Activity>);
@@ -339,19 +385,25 @@ impl Body for Sent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let Self { left, untaken: Untaken(activity), .. } = &mut *self;
+        let mut left = lock(left);
+        let Some((body, _)) = &mut left.body else {
+            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        left.since = activity.now();
         if polled.is_ready() {
-            self.untaken.0.took();
+            activity.took();
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        lock(&self.left).body.as_ref().is_some_and(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        lock(&self.left).body.as_ref().map_or_else(|| self.size, |(body, _)| body.size_hint())
     }
 }
 
@@ -476,7 +528,7 @@ async fn handle(
     let untaken = Untaken::new(activity.clone());
     let mut response = answer(state, request).await;
     let places = response.extensions_mut().remove();
-    Ok(response.map(|inner| Sent { inner, untaken, _places: places }))
+    Ok(response.map(|body| activity.send(untaken, body, places)))
 }
 
 /// A socket that notes what happens on it.
@@ -537,6 +589,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt as _;
 
     /// Whether a connection must go after these events and then this silence.
     async fn check(events: &[fn(&Arc<Activity>)], silence_ms: u64, expected: bool) {
@@ -604,5 +657,62 @@ mod tests {
         drop(handled);
         tokio::time::advance(STOP_TIME).await;
         assert!(!activity.is_overdue(false) && activity.is_overdue(true));
+    }
+
+    /// A page of 8 MB that holds `machine`.
+    fn large(machine: &Arc<exposition::Families>) -> super::super::response::Body {
+        let member = |number: usize| exposition::Labelled {
+            labels: [("instance".into(), format!("host-{number}:6379").into())].into(),
+            parts: vec![machine.clone()],
+        };
+        let page = exposition::Stream::new(exposition::Format::Text, (0..100_000).map(member).collect(), &[]);
+        let flow = super::super::flow::Flow::new(page, exposition::Encoding::Identity);
+        super::super::response::Body::Flow(Box::new(flow.expect("a compressor")))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_left_is_broken_off_while_others_of_its_connection_go_on() {
+        static UP: exposition::Desc = exposition::Desc::gauge("redis_up", "Whether it is.");
+        let mut out = exposition::Builder::new();
+        out.push(&UP, 1.0);
+        let machine = Arc::new(out.finish());
+        let activity = Arc::new(Activity::new(Instant::now()));
+        activity.multiplexed.store(true, Ordering::Relaxed);
+        let (client, server) = tokio::io::duplex(16 * 1024);
+        let (page, serving) = (machine.clone(), activity.clone());
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let is_large = request.uri().path() == "/large";
+                let body = if is_large { large(&page) } else { "ok".into() };
+                let _handled = serving.begin();
+                let sent = serving.send(Untaken::new(serving.clone()), body, None);
+                std::future::ready(Ok::<_, Infallible>(hyper::Response::new(sent)))
+            });
+            http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(server), service).await
+        });
+        let mut http = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        http.initial_stream_window_size(AHEAD);
+        let (mut client, connection) = http.handshake(TokioIo::new(client)).await.expect("a connection");
+        tokio::spawn(connection);
+        let mut ask = async |path: &str| {
+            let empty = http_body_util::Empty::<Bytes>::new();
+            let request = Request::builder().uri(format!("http://h{path}")).body(empty).expect("a request");
+            client.send_request(request).await.expect("an answer")
+        };
+        let left = ask("/large").await.into_body();
+        for _ in 0..29 {
+            let answer = ask("/small").await.into_body().collect().await.expect("whole").to_bytes();
+            assert_eq!(answer, "ok");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(activity.break_off_left(SEND_TIME), 0);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!activity.is_overdue(false) && Arc::strong_count(&machine) > 100_000);
+        assert_eq!(activity.break_off_left(SEND_TIME), 1);
+        // The service has one.
+        assert_eq!(Arc::strong_count(&machine), 2);
+        assert_eq!(activity.break_off_left(SEND_TIME), 0, "it is counted once");
+        assert!(left.collect().await.is_err());
+        assert_eq!(ask("/small").await.status(), 200, "the connection goes on");
     }
 }

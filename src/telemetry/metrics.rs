@@ -83,7 +83,7 @@ static CROWDED_OUT: Desc = Desc::counter(
 );
 static TOO_SLOW: Desc = Desc::counter(
     "redvigil_connections_too_slow_total",
-    "HTTP connections closed because their client was too slow to send a request or to read the answer.",
+    "HTTP connections closed, and answers over HTTP/2 broken off, because the client was too slow.",
 );
 static RELOAD_FAILURES: Desc =
     Desc::counter("redvigil_config_reload_failures_total", "Reloads that failed; what ran before went on.");
