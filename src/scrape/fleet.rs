@@ -1,6 +1,6 @@
 //! Every member of every service, collected each interval.
 //!
-//! The members of one shard, or of a short list, form a `Group` and are collected in one round, so that
+//! The members of one shard, of a short list, or of a long one that replicate from one another ([`Kin`]), form a `Group` and are collected in one round, so that
 //! both ends of a replication are read at the same time. Rounds are spread over the interval by the name of
 //! the group: each is due at the same moment of every interval, also after a restart. When a service gets
 //! another master or new members, a round of theirs is made at once.
@@ -8,11 +8,13 @@
 //! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no
 //! second one. Its tick is skipped and counted; the other members of its group have theirs.
 
+use super::kin::{self, Kin};
 use super::once::{Crowded, Membership, Scraper, Wanted};
 use super::service::{Limits, MemberReading};
 use super::store::{Slot, Store};
 use super::target::Job;
 use crate::collect::Facts;
+use crate::collect::facts::Id;
 use crate::collect::run::Scope;
 use crate::config::Config;
 use crate::discover::merge::Identities;
@@ -32,7 +34,11 @@ use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
 /// Lists of at most so many members are collected in one round: the master and replicas of a small service.
-const SHORT_LIST: usize = 16;
+const SHORT_LIST: usize = kin::MOST;
+
+/// How long members of long lists may say who they replicate from before they are grouped anew: at the start all
+/// of them do.
+const REGROUP: Duration = Duration::from_secs(1);
 
 /// When so many groups appear at once, their first rounds are spread over the interval like all others.
 const CROWD: usize = 64;
@@ -55,7 +61,8 @@ pub struct Fleet {
     pub metrics: Arc<Metrics>,
 }
 
-/// The name of a group: the service, and the shard or the only member; nothing for a short list.
+/// The name of a group: the service, and the shard, the only member or the first of those that are kin; nothing for a
+/// short list.
 type Key = (Arc<str>, Option<Arc<str>>);
 
 /// Members that are collected in one round.
@@ -76,32 +83,43 @@ impl Fleet {
         let mut seen: HashMap<Arc<str>, Arc<Service>> = HashMap::new();
         let mut due = BinaryHeap::new();
         let mut rounds = JoinSet::new();
-        self.reconcile(&mut groups, &mut seen, &mut due);
+        let mut kin = Kin::default();
+        let mut regroup: Option<Instant> = None;
+        self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
         loop {
             let next = due.peek().map(|Reverse((at, _))| *at);
             tokio::select! {
                 changed = self.topology.changed() => match changed {
-                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due),
+                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due, &mut kin),
                     // Whoever published is gone: we are stopping.
                     Err(_) => std::future::pending().await,
                 },
                 changed = self.config.changed() => match changed {
-                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due),
+                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due, &mut kin),
                     Err(_) => std::future::pending().await,
                 },
                 Some(ended) = rounds.join_next() => {
-                    let key: Key = match ended {
-                        Ok(key) => key,
+                    let Ended { key, histories } = match ended {
+                        Ok(ended) => ended,
                         Err(fault) => {
                             self.metrics.panics.increment();
                             error!(error = %fault, "a round panicked: please report this");
                             continue;
                         }
                     };
+                    // Of all, also after the first that is news.
+                    let news = histories.iter().filter(|(slot, history)| kin.learn(slot, *history)).count();
+                    if news > 0 {
+                        regroup.get_or_insert(Instant::now() + REGROUP);
+                    }
                     if groups.get_mut(&key).is_some_and(|group| std::mem::take(&mut group.again)) {
                         due.push(Reverse((Instant::now(), key)));
                     }
                 },
+                () = sleep_until(regroup.unwrap_or_else(Instant::now)), if regroup.is_some() => {
+                    regroup = None;
+                    self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
+                }
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     let Some(Reverse((at, key))) = due.pop() else { continue };
                     self.tick(at, key, &mut groups, &mut due, &mut rounds);
@@ -117,7 +135,7 @@ impl Fleet {
         key: Key,
         groups: &mut HashMap<Key, Group>,
         due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
-        rounds: &mut JoinSet<Key>,
+        rounds: &mut JoinSet<Ended>,
     ) {
         let Some(group) = groups.get_mut(&key) else { return };
         let config = self.config.borrow().clone();
@@ -160,6 +178,7 @@ impl Fleet {
         groups: &mut HashMap<Key, Group>,
         seen: &mut HashMap<Arc<str>, Arc<Service>>,
         due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
+        kin: &mut Kin,
     ) {
         let topology = self.topology.borrow_and_update().clone();
         let config = self.config.borrow_and_update().clone();
@@ -167,6 +186,11 @@ impl Fleet {
         let members = topology.members().map(|(service, member)| (service.name.clone(), member.clone()));
         let gone = self.store.replace(&names, members.collect());
         self.scraper.forget(&gone);
+        kin.forget(&gone);
+        let is_long = |service: &Service| service.members.len() > SHORT_LIST;
+        let long = topology.services.iter().filter(|service| is_long(service));
+        let firsts: HashMap<_, _> =
+            long.map(|service| (&service.name, kin.firsts(&self.store.of_service(&service.name)))).collect();
 
         let mut wanted: HashMap<Key, Vec<Arc<Slot>>> = HashMap::new();
         for slot in self.store.slots().iter() {
@@ -176,12 +200,15 @@ impl Fleet {
             slot.failover(concerned, &config.resilience, &self.events);
             let part = match &slot.member.shard {
                 Some(shard) => Some(shard.clone()),
-                None if service.members.len() <= SHORT_LIST => None,
-                None => Some(slot.member.instance.clone()),
+                None => firsts.get(&service.name).map(|firsts| {
+                    let own = &slot.member.instance;
+                    firsts.get(own).unwrap_or(own).clone()
+                }),
             };
             wanted.entry((service.name.clone(), part)).or_default().push(slot.clone());
         }
 
+        let known: HashSet<_> = groups.values().flat_map(|group| &group.slots).map(Arc::as_ptr).collect();
         groups.retain(|key, _| wanted.contains_key(key));
         let new = wanted.keys().filter(|key| !groups.contains_key(*key)).count();
         let changed = changed_services(&topology, seen);
@@ -205,8 +232,7 @@ impl Fleet {
                 (group.interval, group.next) = (interval, next);
                 due.push(Reverse((next, key.clone())));
             }
-            let joined =
-                !is_new && slots.iter().any(|slot| !group.slots.iter().any(|old| Arc::ptr_eq(old, slot)));
+            let joined = !is_new && slots.iter().any(|slot| !known.contains(&Arc::as_ptr(slot)));
             group.slots = slots;
             let is_concerned = |shards: &Option<HashSet<Arc<str>>>| match (shards, &key.1) {
                 (Some(shards), Some(shard)) => shards.contains(shard),
@@ -283,8 +309,15 @@ struct Round {
     identities: Arc<Identities>,
 }
 
+/// What is left of a round.
+struct Ended {
+    key: Key,
+    /// What the members of a long list said their history is.
+    histories: Vec<(Arc<Slot>, Id)>,
+}
+
 impl Round {
-    async fn run(self) -> Key {
+    async fn run(self) -> Ended {
         let mut members = JoinSet::new();
         let config = &self.config;
         // Where there is no room for all, those go first whose turn is longest ago. Else the last would never be read.
@@ -312,7 +345,12 @@ impl Round {
             read.push((slot, facts));
         }
         self.conclude(&read);
-        self.key
+        let is_long_list = self.key.1.is_some();
+        let history = |(slot, facts): (Arc<Slot>, Known)| {
+            let history = facts?.0.replid.filter(|_| is_long_list && slot.member.shard.is_none())?;
+            Some((slot, history))
+        };
+        Ended { histories: read.into_iter().filter_map(history).collect(), key: self.key }
     }
 
     /// Puts what the members said in this round side by side.
@@ -381,6 +419,60 @@ async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Address, discover};
+    use crate::discover::fixed::member;
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn members_of_a_long_list_that_replicate_from_one_another_are_a_group() {
+        let at = |port| Arc::new(member(Address::tcp("h", port), BTreeMap::new()));
+        let members: Vec<_> = (1..=20).map(at).collect();
+        let mut config = Config::default();
+        config.discover.services.push(Arc::new(discover::Service {
+            name: "s".into(),
+            source: discover::Source::Instances(vec![]),
+            dns: false,
+            rewrite: vec![],
+            labels: BTreeMap::new(),
+            collect: Arc::default(),
+            lag_bytes: 0,
+        }));
+        let service = Arc::new(Service { members, ..Service::unknown("s".into(), "instances") });
+        let (_config, config) = watch::channel(Arc::new(config));
+        let (_topology, topology) = watch::channel(Arc::new(Topology { services: vec![service].into() }));
+        let parts = (Arc::default(), Arc::default(), Arc::default());
+        let (scraper, _collections) = crate::scrape::once::scraper(config.clone(), parts.0, parts.1, parts.2);
+        let mut fleet = Fleet {
+            config,
+            topology,
+            scraper,
+            store: Arc::default(),
+            identities: Arc::default(),
+            events: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let (mut groups, mut seen, mut kin) = (HashMap::new(), HashMap::new(), Kin::default());
+        let mut check = |said: &[(usize, char)], expected: &[usize], rounds_at_once: usize| {
+            let slots = fleet.store.slots();
+            for (port, letter) in said {
+                let id = Id::parse(&letter.to_string().repeat(40)).expect("an id");
+                kin.learn(&slots[port - 1], id);
+            }
+            let mut due = BinaryHeap::new();
+            fleet.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
+            let mut sizes: Vec<_> = groups.values().map(|group| group.slots.len()).collect();
+            sizes.sort_unstable();
+            sizes.retain(|size| *size > 1);
+            assert_eq!((&*sizes, groups.values().map(|g| g.slots.len()).sum::<usize>()), (expected, 20));
+            let now = Instant::now();
+            assert_eq!(due.iter().filter(|Reverse((at, _))| *at <= now).count(), rounds_at_once, "{said:?}");
+        };
+        check(&[], &[], 20);
+        check(&[(1, 'a'), (2, 'b'), (3, 'c')], &[], 0);
+        // Nobody is collected out of turn because it has kin now; who is alone again has no turn yet.
+        check(&[(3, 'a'), (7, 'a'), (8, 'b')], &[2, 3], 0);
+        check(&[(3, 'd')], &[2, 2], 1);
+    }
 
     #[test]
     fn a_group_is_due_at_its_own_moment_of_every_interval() {

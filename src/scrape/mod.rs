@@ -8,6 +8,7 @@
 //! - [`service`]: what follows from all members of a service together: who is the master, lag, failovers
 //! - [`shape`]: the outcome of a collection as metric families
 //! - [`fleet`]: every member of every service, collected each interval
+//! - [`kin`]: which members of a long list replicate from one another
 //! - [`key_scans`]: the keys of members, looked at apart from ticks
 //! - [`store`]: the members, and the latest that is known of each
 //! - [`member`]: that as metric families
@@ -19,6 +20,7 @@
 pub mod book;
 pub mod fleet;
 pub mod key_scans;
+pub mod kin;
 pub mod member;
 pub mod once;
 pub mod replication;
