@@ -11,7 +11,8 @@
 use super::kin::{self, Kin};
 use super::once::{Crowded, Membership, Scraper, Wanted};
 use super::service::{Limits, MemberReading};
-use super::store::{Slot, Store};
+use super::slot::Slot;
+use super::store::Store;
 use super::target::Job;
 use crate::collect::Facts;
 use crate::collect::facts::Id;

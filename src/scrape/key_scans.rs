@@ -15,7 +15,8 @@
 //! nothing; samples older than two intervals go in any case.
 
 use super::once::{Scraper, Wanted, host_of};
-use super::store::{Slot, Store};
+use super::slot::Slot;
+use super::store::Store;
 use super::target::Job;
 use crate::collect::facts::Role;
 use crate::collect::run::Scope;

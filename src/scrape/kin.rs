@@ -6,7 +6,7 @@
 //! What a newcomer would get wrong: the address by which a replica knows its master is often not the one by which
 //! we do, so nobody is looked up by it. Servers before 4.0 say no id, and stay by themselves.
 
-use super::store::Slot;
+use super::slot::Slot;
 use crate::collect::facts::Id;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What is known of a member beside what its server said: health, breaker, age.
 
-use super::store::View;
+use super::slot::View;
 use crate::resilience::breaker;
 use crate::resilience::health;
 use exposition::{Builder, Desc};

@@ -10,7 +10,8 @@
 //! - [`fleet`]: every member of every service, collected each interval
 //! - [`kin`]: which members of a long list replicate from one another
 //! - [`key_scans`]: the keys of members, looked at apart from ticks
-//! - [`store`]: the members, and the latest that is known of each
+//! - [`store`]: the members, by service and by address
+//! - [`slot`]: the latest that is known of one
 //! - [`member`]: that as metric families
 //! - [`book`]: what is kept of a service
 //!
@@ -26,6 +27,7 @@ pub mod once;
 pub mod replication;
 pub mod service;
 pub mod shape;
+pub mod slot;
 pub mod store;
 pub mod target;
 pub mod worker;
@@ -33,5 +35,6 @@ pub mod worker;
 pub use fleet::Fleet;
 pub use key_scans::KeyScans;
 pub use once::{Collections, Crowded, Membership, Scraper, Wanted};
-pub use store::{Slot, Store};
+pub use slot::Slot;
+pub use store::Store;
 pub use target::{Job, Place};

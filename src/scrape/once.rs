@@ -5,7 +5,7 @@
 //! for which nobody waits any more is given up, so that there are never more than there are requests.
 
 use super::shape::Outcome;
-use super::store::{Latest, Slot};
+use super::slot::{Latest, Slot};
 use super::target::{IDLE, Job, Target, Targets};
 use super::worker::Worker;
 use crate::collect::Snapshot;

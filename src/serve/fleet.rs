@@ -16,7 +16,7 @@ use super::response::Body;
 use crate::config::{Collect, Config};
 use crate::discover::families;
 use crate::scrape::Slot;
-use crate::scrape::store::View;
+use crate::scrape::slot::View;
 use exposition::Labelled;
 use exposition::{Builder, Families};
 use hyper::{Request, Response};
