@@ -2,6 +2,7 @@
 //! [`crate::collect`].
 //!
 //! - [`once`]: one collection of one target on demand, shared by all who ask for the same at the same time
+//! - [`collections`]: those under way, and what their end says of a member
 //! - [`target`]: the connection that a target keeps, what is remembered of it, and how many targets there are
 //! - [`worker`]: one collection, from a connection to a snapshot
 //! - [`replication`]: how far a replica is behind its master
@@ -19,6 +20,7 @@
 //! every collection under way, and is run by the daemon.
 
 pub mod book;
+pub mod collections;
 pub mod fleet;
 pub mod key_scans;
 pub mod kin;
@@ -32,9 +34,10 @@ pub mod store;
 pub mod target;
 pub mod worker;
 
+pub use collections::Collections;
 pub use fleet::Fleet;
 pub use key_scans::KeyScans;
-pub use once::{Collections, Crowded, Membership, Scraper, Wanted};
+pub use once::{Crowded, Membership, Scraper, Wanted};
 pub use slot::Slot;
 pub use store::Store;
 pub use target::{Job, Place};
