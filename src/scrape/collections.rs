@@ -1,7 +1,7 @@
 //! Collections under way: each is run to its end here, or given up, and its member told how it went.
 //!
 //! What a newcomer would get wrong: not every end is an outcome. A collection for which nobody waits any more, and one
-//! that had to make room while it was being answered, say nothing of the member ([`Ended`]).
+//! that had to make room while it was being answered, say nothing of the member (`Ended`).
 
 use super::shape::Outcome;
 use super::slot::Slot;
