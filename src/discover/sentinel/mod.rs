@@ -5,7 +5,7 @@
 //! - `watch`: the conversations
 //!
 //! Every Sentinel is asked at `discover.interval`, and every 100 ms while something is under way; an event or a
-//! greeting with news has all of them asked at once, but each 50 ms at most. Every answer is weighed when it comes.
+//! greeting with news has all of them asked at once, but each 20 ms at most. Every answer is weighed when it comes.
 //! ACL on Sentinels: `+sentinel|master +sentinel|get-master-addr-by-name +sentinel|replicas
 //! +sentinel|sentinels +sentinel|ckquorum +sentinel|myid +info +psubscribe +ping &*`; on members: `+role +info
 //! +subscribe +ping &__sentinel__:hello`.
@@ -38,7 +38,7 @@ use watch::{Heard, Watch};
 const URGENT: Duration = Duration::from_millis(100);
 
 /// All Sentinels are asked out of turn at most so often, whatever is published.
-const CALLS_APART: Duration = Duration::from_millis(50);
+const CALLS_APART: Duration = Duration::from_millis(20);
 
 /// What waits to be weighed; whoever has more to tell waits.
 const WAITING: usize = 256;
@@ -280,9 +280,9 @@ mod tests {
         check(0, false, false);
         check(1, true, true);
         check(2, true, false);
-        check(50, true, false);
+        check(20, true, false);
         // The last event is not forgotten.
-        check(51, false, true);
+        check(21, false, true);
         check(200, false, false);
         check(201, true, true);
     }
