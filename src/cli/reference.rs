@@ -45,7 +45,8 @@ pub fn config() -> String {
          `UPDATE=1 cargo test --test flags`.\n\n\
          `--config.file=redvigil.yaml` names a YAML file. `redvigil check redvigil.yaml` reads it without starting. \
          All that is wrong is told at once, each with line, path and what was expected; unknown keys are wrong, \
-         too. A key without a value is as if it were not there. Anchors, aliases, tags and a second document are \
+         too. What has no effect beside the rest is a warning with line and path: `check` tells it and ends with 0, \
+         a start and a reload log it. A key without a value is as if it were not there. Anchors, aliases, tags and a second document are \
          refused. Paths are relative to the folder of the file.\n\n\
          What the file does not say is as [the flags](flags.md) say. The file is read again at `POST /-/reload` and \
          SIGHUP, with all that it names; one that has become wrong changes nothing.\n\n\

@@ -626,8 +626,8 @@ mod tests {
         let path = folder.path().join("redvigil.yaml");
         fs::write(&path, &text).expect("a file");
         let file = File { path, flags: Arc::default(), target_said: None };
-        let config = file.load(get).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
-        (text, config)
+        let loaded = file.load(get).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+        (text, loaded.config)
     }
 
     fn check(args: &[&str], env: Vars, expected: &str) {

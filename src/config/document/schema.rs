@@ -6,6 +6,8 @@
 //! What a newcomer would get wrong: the defaults stand here *and* in the `impl Default` of the structs. A test
 //! reads all of them as a document and compares.
 
+mod idle;
+
 use super::reader::{Field, Items, Part, Parts, Scope, Set, Surroundings, Table};
 use crate::config::address::SENTINEL_PORT;
 use crate::config::collect::{KeyPattern, Script};
@@ -56,6 +58,8 @@ pub struct Draft {
     pub collect: CollectDraft,
     /// `global.labels`.
     pub labels: BTreeMap<String, String>,
+    /// What services make use of of `collect:`.
+    pub used: idle::Used,
 }
 
 /// The whole document.
@@ -130,7 +134,7 @@ pub static DOCUMENT: Table<Draft> = Table {
             "How members are shown.",
         ),
     ],
-    finish: no_more,
+    finish: |draft, scope| idle::of_document(draft, scope),
 };
 
 static GLOBAL: Table<Draft> = Table {
@@ -288,6 +292,7 @@ static PROFILE: Table<ProfileDraft> = Table {
         draft.profile.data = login(&mut draft.username, &mut draft.password);
         draft.profile.sentinel = login(&mut draft.sentinel_username, &mut draft.sentinel_password);
         draft.profile.tls = draft.tls.take().map(|tls| tls.settings);
+        idle::of_profile(draft, scope);
     },
 };
 
@@ -296,6 +301,7 @@ fn push_profile(draft: &mut Draft, profile: ProfileDraft, scope: &mut Scope<'_, 
     if !profile.profile.name.is_empty() && profiles.iter().any(|other| other.name == profile.profile.name) {
         scope.problem("name", "is the name of another profile, too; expected a name of its own");
     }
+    idle::of_profiles(profiles, &profile.profile, scope);
     profiles.push(profile.profile);
 }
 
@@ -392,6 +398,7 @@ static TLS: Table<TlsDraft> = Table {
             }
         }
         draft.settings.client = draft.cert.take().zip(draft.key.take());
+        idle::of_tls(draft, scope);
     },
 };
 
@@ -542,6 +549,7 @@ fn push_service(draft: &mut Draft, service: ServiceDraft, scope: &mut Scope<'_, 
     if !service.name.is_empty() && services.iter().any(|other| *other.name == *service.name) {
         scope.problem("name", "is the name of another service, too; expected a name of its own");
     }
+    idle::of_service(&service, &mut draft.used, scope);
     let source = if scope.said("sentinel") {
         Source::Sentinel { master: service.master, addresses: service.sentinels }
     } else if scope.said("cluster") {
