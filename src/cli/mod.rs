@@ -45,7 +45,12 @@ pub fn answer(
             }
             return 2;
         }
-        Outcome::Migrated(document) => document.write_to(output),
+        Outcome::Migrated(migrated) => {
+            for line in &migrated.lost {
+                complain(errors, &format!("could not be carried over: {line}"));
+            }
+            migrated.write_to(output)
+        }
         Outcome::Checked(path, Ok(checked)) => {
             // As compilers do it, so that editors find the line.
             for Warning { place, message } in checked.warnings {
@@ -170,6 +175,16 @@ mod tests {
                      {bad}:3: services[0].instance: there is no such key; did you mean instances?\n\
                      {bad}:4: zzz: there is no such key; expected {keys}\n"
                 ),
+            ),
+        );
+        let jobs = file("prometheus.yml", "scrape_configs: [{job_name: \"a\\nb\"}]");
+        let why = "no rule of relabel_configs sets __param_target, so no exporter is asked for its targets";
+        check(
+            &["migrate", "--prometheus", &jobs],
+            (
+                0,
+                "# Written by redvigil migrate",
+                &format!("redvigil: could not be carried over: job a b: left out: {why}\n"),
             ),
         );
         let expected =

@@ -52,7 +52,8 @@ pub fn config() -> String {
          SIGHUP, with all that it names; one that has become wrong changes nothing.\n\n\
          `redvigil migrate [--prometheus prometheus.yml] [flags]` writes such a file from the flags, variables and \
          password file of a redis_exporter, and from the jobs of the Prometheus that asks it for many targets. What \
-         could not be carried over stands there as a comment.\n\n\
+         could not be carried over, such as jobs whose targets no exporter is asked for, is told on stderr and stands \
+         there as a comment.\n\n\
          Durations are whole numbers with units, the largest first: `15s`, `5m`, `1h30m`, `500ms`, `1d`.\n\n\
          ## The whole document\n\n",
     );

@@ -21,12 +21,17 @@ use std::time::Duration;
 
 /// A document that may hold passwords.
 #[derive(Debug)]
-pub struct Migrated(Secret);
+pub struct Migrated {
+    document: Secret,
+    /// What could not be carried over, one line each. The document says it too, as comments; nobody reads those
+    /// where the document goes to a file.
+    pub lost: Vec<String>,
+}
 
 impl Migrated {
-    /// Writes it to where the operator wants it.
+    /// Writes the document to where the operator wants it.
     pub fn write_to(&self, output: &mut impl Write) -> io::Result<()> {
-        output.write_all(self.0.expose().as_bytes())
+        output.write_all(self.document.expose().as_bytes())
     }
 }
 
@@ -49,7 +54,8 @@ pub fn document(words: &Words, config: &Config, prometheus: Option<&Path>) -> Re
     writer.leftovers(&mut text, &jobs);
     writer.global(&mut text, &jobs);
     writer.write(&mut text);
-    Ok(Migrated(Secret::new(text)))
+    let lost = writer.lost.iter().map(|line| one_line(line)).collect();
+    Ok(Migrated { document: Secret::new(text), lost })
 }
 
 /// How the value of a flag of redis_exporter is written in `collect:`.
@@ -207,7 +213,8 @@ impl Writer<'_> {
             url.split(['?', '#']).next().is_some_and(|url| url.ends_with("/discover-cluster-nodes"))
         };
         if !job.asks_for_targets() {
-            return;
+            let why = "left out: no rule of relabel_configs sets __param_target, so no exporter is asked for its targets";
+            return self.lost.push(lost(why));
         }
         let collect = self.params(job);
         for group in &job.static_configs {
@@ -850,6 +857,7 @@ scrape_configs:
 #   --redis.password
 #
 # These could not be carried over:
+#   job node: left out: no rule of relabel_configs sets __param_target, so no exporter is asked for its targets
 #   job redis: the parameter other
 #   job redis: a target that is no address: the port is no number from 1 to 65535
 #   job redis: the label __meta, which is not for services to set
