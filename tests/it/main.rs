@@ -20,6 +20,7 @@
 //! - `health`: a hiccup told from an outage
 //! - `resharding`: a Cluster that changes while it is watched
 //! - `services`: a fleet as it is served, and another configuration without a restart
+//! - `names`: names that stand for several addresses
 //! - `prometheus`: what a real one makes of it
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
@@ -38,6 +39,7 @@ mod hostile;
 mod lists;
 mod key_scans;
 mod many;
+mod names;
 mod prometheus;
 mod random;
 mod refusals;

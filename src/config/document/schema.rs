@@ -494,8 +494,10 @@ static SERVICE: Table<ServiceDraft> = Table {
             "dns",
             "false",
             |d: &mut ServiceDraft, v| d.dns = v,
-            "Take each given address for all the A and AAAA records of its name, asked again and again. For \
-             headless services of Kubernetes and names of several Sentinels.",
+            "Take each given address for all the A and AAAA records of its name, looked up again and again: each is a \
+             member of a list, a Sentinel, or a seed. For headless services of Kubernetes. Without it a name is \
+             one of them, by whichever of its addresses can be connected. With TLS certificates must then name \
+             addresses, or the profile a server_name.",
         ),
         field(
             "rewrite",
