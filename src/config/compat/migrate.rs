@@ -304,7 +304,7 @@ impl Writer<'_> {
         }
         let (labels, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             labels.into_iter().partition(|(label, _)| {
-                validate::label_name(label).is_ok() && label != "service" && label != "instance"
+                validate::member_label(label).is_ok() && label != "service" && label != "instance"
             });
         for label in others.into_keys() {
             self.lost
@@ -824,7 +824,7 @@ scrape_configs:
     params: { check-keys: ["a*,1=b"], other: [x] }
     static_configs:
       - targets: ["redis://a:6379", "b", "redis://u:hunter8@c:1", "nope:x"]
-        labels: { team: one, shard: 1, instance: z, __meta: y }
+        labels: { team: one, shard: 1, instance: z, role: r, __meta: y }
       - targets: [d]
     relabel_configs: &usual
       - source_labels: [__address__]
@@ -862,6 +862,7 @@ scrape_configs:
 #   job redis: a target that is no address: the port is no number from 1 to 65535
 #   job redis: the label __meta, which is not for services to set
 #   job redis: the label instance, which is not for services to set
+#   job redis: the label role, which is not for services to set
 #   job files: kubernetes_sd_configs; name the services that they find, or write their targets into files
 #   job files: metric_relabel_configs; they belong to the new job of Prometheus
 #   job nodes: a rule of relabel_configs that sets x; labels of a service may do the same

@@ -163,7 +163,9 @@ static GLOBAL: Table<Draft> = Table {
                 d.labels.insert(name.into(), label(name, text, around)?);
                 Ok(())
             }),
-            "Labels of every series of every member. None begins with __ or is one of the labels of web.",
+            "Labels of every series of every member. None begins with __, is one of the labels of web, or one of those by \
+             which we say how services and members are: collector, err, instance_role, kind, outcome, phase, reason, role, \
+             state. Families of servers that have a label of that name, such as db or user, keep their own.",
         ),
     ],
     finish: |draft, scope| {
@@ -174,6 +176,7 @@ static GLOBAL: Table<Draft> = Table {
             }
             scrape.timeout = scrape.interval;
         }
+        idle::of_labels(&draft.labels, scope);
     },
 };
 
@@ -524,7 +527,7 @@ static SERVICE: Table<ServiceDraft> = Table {
                 d.labels.insert(name.into(), label(name, text, around)?);
                 Ok(())
             }),
-            "Labels of every series of its members, beside those of global.labels and before them.",
+            "Labels of every series of its members, beside those of global.labels and before them. The same names are refused.",
         ),
         field(
             "replication_lag_bytes",
@@ -637,7 +640,8 @@ static FILE_SD: Table<ServiceDraft> = Table {
         "[\"targets/*.json\"]",
         Set::List(&Items { kind: FILES, least: 1, at: |d: &mut ServiceDraft| &mut d.files, parse: target_file }),
         "Files of the file_sd format of Prometheus, watched: names that end in .json, .yml or .yaml, with * in the \
-         last part of the path. They need not be there yet.",
+         last part of the path. They need not be there yet. Labels that global.labels could not have are left out, \
+         and the event log says so.",
     )
     .required()],
     finish: no_more,
@@ -1136,7 +1140,7 @@ fn filled(text: &str, into: &mut Option<String>) -> Result<(), String> {
 
 /// The text of a label, where the label may have that name.
 fn label(name: &str, text: &str, around: &Surroundings<'_>) -> Result<String, String> {
-    validate::label_name(name)?;
+    validate::member_label(name)?;
     if around.taken.iter().any(|taken| taken == name) {
         return Err("is a label that we set ourselves; expected another name".into());
     }

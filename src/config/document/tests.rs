@@ -222,6 +222,10 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
         "web: {instance_label: node}\nglobal: {labels: {node: x, instance: fine}}",
         &["2: global.labels.node: is a label that we set"],
     );
+    check(
+        "global: {labels: {role: x}}",
+        &["1: global.labels.role: is a label of families of services and members"],
+    );
     check("global: {labels: [a]}", &["1: global.labels: is a list; expected a mapping of labels to texts"]);
     // Services.
     check("services: [{instances: [h]}]", &["1: services[0].name: is missing; expected a name"]);
@@ -443,6 +447,13 @@ fn what_has_no_effect_is_told_with_line_and_path() {
         &["1: credentials[0].tls.ca_file: without effect"],
     );
     // Of the whole document.
+    check(
+        &format!("{}  labels: {{host: y}}\nglobal: {{labels: {{db: x, team: z}}}}", service(list)),
+        &[
+            "4: services[0].labels.host: is a label of families",
+            "5: global.labels.db: is a label of families",
+        ],
+    );
     check(
         &format!("{SERVICE}global: {{labels: {{a: \"\", b: c}}}}"),
         &["2: global.labels.a: without effect: an empty label"],
@@ -751,6 +762,10 @@ fn every_row_explains_itself_and_has_an_example_that_is_right() {
     for (path, row) in paths() {
         assert!(row.meaning.ends_with('.') && row.meaning.len() > 8, "{path}: {}", row.meaning);
         assert!(!row.kind.is_empty(), "{path}");
+        if path == "global.labels" {
+            let refused = crate::config::validate::SERVICE_LABELS;
+            assert!(row.meaning.contains(&refused.join(", ")), "{}", row.meaning);
+        }
         if row.example.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Settings that have no effect beside others: what a document says, and what nothing comes of.
+//! Settings that have no effect, or less than one may think: what a document says, and what nothing comes of.
 //!
 //! They are no mistakes that keep anybody from running, so they are warnings; each has the line and the path of the
 //! setting.
@@ -12,7 +12,8 @@ use crate::config::discover::Source;
 use crate::config::document::reader::Scope;
 use crate::config::problem::shown;
 use crate::config::resilience::{Breaker, Health};
-use crate::config::{Address, Collect, Discover, Profile, units};
+use crate::config::{Address, Collect, Discover, Profile, units, validate};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A key of `collect:`, when nothing comes of it, and why.
@@ -126,6 +127,13 @@ fn of_collect(draft: &Draft, scope: &mut Scope<'_, '_>) {
     }
 }
 
+/// Labels that some families of servers lack, since they have one of that name.
+pub fn of_labels(labels: &BTreeMap<String, String>, scope: &mut Scope<'_, '_>) {
+    for name in labels.keys().filter(|name| validate::SERVER_LABELS.contains(&name.as_str())) {
+        scope.warn(&format!("labels.{name}"), "is a label of families of servers, too, which keep their own");
+    }
+}
+
 /// What is without effect in one of `services:`. What it makes use of of `collect:` is noted in `used`.
 pub fn of_service(service: &ServiceDraft, used: &mut Used, scope: &mut Scope<'_, '_>) {
     for ((key, is_idle, why), is_used) in COLLECT.iter().zip(used) {
@@ -135,6 +143,7 @@ pub fn of_service(service: &ServiceDraft, used: &mut Used, scope: &mut Scope<'_,
             *is_used = true;
         }
     }
+    of_labels(&service.labels, scope);
     let (key, given) = [
         ("sentinel.addresses", &service.sentinels),
         ("cluster.seeds", &service.seeds),
