@@ -81,9 +81,9 @@ fn describe(rows: &[Row], path: &str, page: &mut String) {
     }
 }
 
-/// `services[].collect` has the keys of `collect`.
+/// `services[].collect` has the keys of `collect`, and `sentinel_tls` those of `tls`.
 fn is_told_elsewhere(path: &str, row: &Row) -> bool {
-    !path.is_empty() && row.key == "collect"
+    !path.is_empty() && matches!(row.key, "collect" | "sentinel_tls")
 }
 
 /// `docs/example.yaml`.

@@ -1,4 +1,4 @@
-//! Names that stand for several addresses: `localhost` is one, and only one of its addresses has a server.
+//! Names that stand for their addresses: `localhost` has one or two, and a server at one of them.
 
 use crate::PATIENCE;
 use crate::follow::Fleet;

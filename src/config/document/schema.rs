@@ -12,7 +12,7 @@ use super::reader::{Field, Items, Part, Parts, Scope, Set, Surroundings, Table};
 use crate::config::address::SENTINEL_PORT;
 use crate::config::collect::{KeyPattern, Script};
 use crate::config::connect::Tls;
-use crate::config::credentials::Profile;
+use crate::config::credentials::{Profile, SentinelTls};
 use crate::config::discover::{Rewrite, Service, Source};
 use crate::config::problem::shown;
 use crate::config::resilience::{Breaker, Health};
@@ -189,6 +189,7 @@ pub struct ProfileDraft {
     sentinel_username: Option<String>,
     sentinel_password: Option<Secret>,
     tls: Option<TlsDraft>,
+    sentinel_tls: Option<TlsDraft>,
 }
 
 static PROFILE: Table<ProfileDraft> = Table {
@@ -274,8 +275,21 @@ static PROFILE: Table<ProfileDraft> = Table {
             "",
             "",
             Set::Section(&Part { table: &TLS, at: |d: &mut ProfileDraft| d.tls.get_or_insert_default() }),
-            "Reach these servers by TLS, Sentinels included; an empty mapping {} will do. Without it servers are \
-             reached by TLS where their address begins with rediss://, with the settings of the flags.",
+            "Reach these servers by TLS, Sentinels included unless sentinel_tls says otherwise; an empty mapping {} \
+             will do. Without it servers are reached by TLS where their address begins with rediss://, with the \
+             settings of the flags.",
+        ),
+        field(
+            "sentinel_tls",
+            "",
+            "{ server_name: sentinel.prod }",
+            Set::Section(&Part {
+                table: &TLS,
+                at: |d: &mut ProfileDraft| d.sentinel_tls.get_or_insert_default(),
+            }),
+            "The same for Sentinels, where they are reached otherwise than data nodes: with its own settings; {} beside \
+             no tls, where only Sentinels have TLS; { enabled: false } beside tls, where only data nodes have it. The \
+             same keys.",
         ),
     ],
     finish: |draft, scope| {
@@ -294,7 +308,11 @@ static PROFILE: Table<ProfileDraft> = Table {
         };
         draft.profile.data = login(&mut draft.username, &mut draft.password);
         draft.profile.sentinel = login(&mut draft.sentinel_username, &mut draft.sentinel_password);
-        draft.profile.tls = draft.tls.take().map(|tls| tls.settings);
+        draft.profile.sentinel_tls = match draft.sentinel_tls.take() {
+            None => SentinelTls::LikeData,
+            Some(tls) => tls.done().map_or(SentinelTls::AsAddressed, SentinelTls::By),
+        };
+        draft.profile.tls = draft.tls.take().and_then(TlsDraft::done);
         idle::of_profile(draft, scope);
     },
 };
@@ -347,15 +365,33 @@ static MATCH: Table<Profile> = Table {
 };
 
 /// TLS in the making.
-#[derive(Default)]
 pub struct TlsDraft {
+    enabled: bool,
     settings: Tls,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
 }
 
+impl Default for TlsDraft {
+    fn default() -> Self {
+        Self { enabled: true, settings: Tls::default(), cert: None, key: None }
+    }
+}
+
+impl TlsDraft {
+    fn done(self) -> Option<Tls> {
+        self.enabled.then_some(self.settings)
+    }
+}
+
 static TLS: Table<TlsDraft> = Table {
     fields: &[
+        switch(
+            "enabled",
+            "true",
+            |d: &mut TlsDraft, v| d.enabled = v,
+            "Whether this section counts. Without it servers are reached by TLS where their address begins with rediss://.",
+        ),
         field(
             "ca_file",
             "",

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::collect::KeyPattern;
-use crate::config::credentials::Side;
+use crate::config::credentials::{SentinelTls, Side};
 use crate::config::scrape::HostPattern;
 use crate::config::{Address, Secret};
 
@@ -446,6 +446,19 @@ fn what_has_no_effect_is_told_with_line_and_path() {
         &(profile("match: {hosts: [h]}, tls: {ca_file: a.pem, insecure_skip_verify: true}") + SERVICE),
         &["1: credentials[0].tls.ca_file: without effect"],
     );
+    for (tls, warned) in [
+        ("tls: {enabled: false, server_name: n}", &["1: credentials[0].tls.server_name: without effect"][..]),
+        ("tls: {}, sentinel_tls: {}", &[]),
+        ("tls: {}, sentinel_tls: {enabled: false}", &[]),
+        (
+            "sentinel_tls: {enabled: false}",
+            &["1: credentials[0].sentinel_tls: without effect: there is no tls"],
+        ),
+    ] {
+        check(&(profile(&format!("match: {{services: [a]}}, {tls}")) + &service(sentinel)), warned);
+    }
+    let for_none = "1: credentials[0].sentinel_tls: without effect: it is for no service with Sentinels";
+    check(&(profile("match: {services: [a]}, sentinel_tls: {}") + &service(list)), &[for_none]);
     // Of the whole document.
     check(
         &format!("{}  labels: {{host: y}}\nglobal: {{labels: {{db: x, team: z}}}}", service(list)),
@@ -666,6 +679,17 @@ fn tls_of_a_profile_is_there_where_it_is_said() {
     );
     check("tls: {ca_file: a.pem}", Some("/a.pem\")"));
     check("tls: {cert_file: a.pem, key_file: secret}", Some("/secret\"))"));
+    check("tls: {enabled: true}", Some("ca_file: None"));
+    check("tls: {enabled: false, server_name: n}", None);
+    check("sentinel_tls: {}", None);
+    let of_sentinels = |text: &str| {
+        let config = config(&format!("credentials: [{{name: p, match: {{hosts: [h]}}, {text}}}]"));
+        config.connect.profiles[0].sentinel_tls.clone()
+    };
+    assert_eq!(of_sentinels("tls: {server_name: n}"), SentinelTls::LikeData);
+    assert_eq!(of_sentinels("sentinel_tls: {enabled: false, server_name: n}"), SentinelTls::AsAddressed);
+    let named = crate::config::connect::Tls { server_name: Some("n".into()), ..Default::default() };
+    assert_eq!(of_sentinels("sentinel_tls: {server_name: n}"), SentinelTls::By(named));
 }
 
 #[test]
@@ -737,10 +761,15 @@ fn document(path: &str, value: &str) -> String {
 #[test]
 fn the_defaults_of_the_rows_are_those_of_the_structs() {
     // What must be there beside the field.
-    const BESIDE: [(&str, &str, &str); 4] = [
+    const BESIDE: [(&str, &str, &str); 5] = [
         ("services[].cluster.", "services: [{name: a, cluster: {seeds: [h], ", "}}]"),
         ("services[].", "services: [{name: a, instances: [h], ", "}]"),
         ("credentials[].tls.", "credentials: [{name: a, match: {hosts: [h]}, tls: {", "}}]"),
+        (
+            "credentials[].sentinel_tls.",
+            "credentials: [{name: a, match: {hosts: [h]}, sentinel_tls: {",
+            "}}]",
+        ),
         ("", "{", "}"),
     ];
     let mut checked = 0;

@@ -8,6 +8,7 @@
 
 use super::{CollectDraft, Draft, ProfileDraft, ServiceDraft, TlsDraft};
 use crate::config::address::Endpoint;
+use crate::config::credentials::SentinelTls;
 use crate::config::discover::Source;
 use crate::config::document::reader::Scope;
 use crate::config::problem::shown;
@@ -190,11 +191,17 @@ pub fn of_profile(profile: &ProfileDraft, scope: &mut Scope<'_, '_>) {
         false => services.iter().any(|service| sentinels.contains(service)),
     };
     if !reaches_sentinels && !scope.surroundings().services.is_empty() {
-        let keys =
-            ["sentinel_username", "sentinel_password", "sentinel_password_file", "sentinel_password_env"];
-        for key in keys {
+        for key in [
+            "sentinel_username",
+            "sentinel_password",
+            "sentinel_password_file",
+            "sentinel_password_env",
+            "sentinel_tls",
+        ] {
             scope.idle(key, "it is for no service with Sentinels");
         }
+    } else if profile.profile.sentinel_tls == SentinelTls::AsAddressed && profile.profile.tls.is_none() {
+        scope.idle("sentinel_tls", "there is no tls that would be for Sentinels too");
     }
 }
 
@@ -214,7 +221,11 @@ pub fn of_profiles(before: &[Profile], profile: &Profile, scope: &mut Scope<'_, 
 
 /// What is without effect in one `tls:`.
 pub fn of_tls(tls: &TlsDraft, scope: &mut Scope<'_, '_>) {
-    if tls.settings.skip_verification {
+    if !tls.enabled {
+        for key in ["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"] {
+            scope.idle(key, "enabled is false");
+        }
+    } else if tls.settings.skip_verification {
         scope.idle("ca_file", "insecure_skip_verify accepts any certificate");
     }
 }
