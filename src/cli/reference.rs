@@ -11,7 +11,7 @@ use crate::config::document::reader::Row;
 pub fn flags() -> String {
     let mut page = String::from(
         "# Flags and variables\n\n\
-         This page is written from the table in `src/config/compat/flags.rs`: `UPDATE=1 cargo test --test flags`.\n\n\
+         This page is written from the table in `src/config/compat/flags/table.rs`: `UPDATE=1 cargo test --test flags`.\n\n\
          A flag is `--name=value` or `--name value`, with one dash or two; a switch is `--name` or \
          `--name=false`. The command line wins over the environment, and of a flag that is given twice the last \
          one counts, but for those that may be repeated. A variable that is empty is an empty text; for switches \
@@ -41,7 +41,7 @@ pub fn flags() -> String {
 pub fn config() -> String {
     let mut page = String::from(
         "# The configuration file\n\n\
-         This page and [example.yaml](example.yaml) are written from the tables in `src/config/document/schema.rs`: \
+         This page and [example.yaml](example.yaml) are written from the tables in `src/config/document/schema/`: \
          `UPDATE=1 cargo test --test flags`.\n\n\
          `--config.file=redvigil.yaml` names a YAML file. `redvigil check redvigil.yaml` reads it without starting. \
          All that is wrong is told at once, each with line, path and what was expected; unknown keys are wrong, \
@@ -92,7 +92,7 @@ pub fn example() -> String {
         "# A configuration file with every key: docs/config.md says more. Values that are not said otherwise are the\n\
          # defaults. What is commented out needs a file, or takes the place of something else.\n\
          #\n\
-         # This file is written from the tables in src/config/document/schema.rs: UPDATE=1 cargo test --test flags\n",
+         # This file is written from the tables in src/config/document/schema/: UPDATE=1 cargo test --test flags\n",
     );
     for row in document::rows() {
         text.push('\n');

@@ -6,7 +6,9 @@
 //! What a newcomer would get wrong: a setting that says what holds anyway is not told. The example says every
 //! default, and a document that was made from it is fine.
 
-use super::{CollectDraft, Draft, ProfileDraft, ServiceDraft, TlsDraft};
+use super::credentials::{ProfileDraft, TlsDraft};
+use super::services::ServiceDraft;
+use super::{CollectDraft, Draft};
 use crate::config::address::Endpoint;
 use crate::config::credentials::SentinelTls;
 use crate::config::discover::Source;
