@@ -9,7 +9,7 @@ use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
 use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
 use redvigil::config::compat::prometheus::Prometheus;
 use redvigil::config::credentials::parse_password_file;
-use redvigil::config::document::{File, tree};
+use redvigil::config::document::{File, Loaded, tree};
 use redvigil::config::scrape::HostPattern;
 use redvigil::config::{Address, units};
 use redvigil::connect::error::Violation;
@@ -315,7 +315,10 @@ pub fn config_document(data: &[u8]) {
     let Ok(root) = tree::parse("f", &text) else { return };
     let file = File { path: "f".into(), flags: Arc::default(), target_said: None };
     match file.apply(&root, Path::new("/nonexistent"), &|_| None) {
-        Ok(config) => {
+        Ok(Loaded { config, warnings }) => {
+            for warning in warnings.iter().map(ToString::to_string) {
+                assert!(warning.starts_with("f:") && !warning.contains('\n'), "{warning:?}");
+            }
             assert!(config.scrape.timeout <= config.scrape.interval);
             let names = config.discover.services.iter().map(|service| &*service.name);
             assert!(names.clone().all(|name| config.discover.service(name).is_some() && !name.is_empty()));

@@ -148,6 +148,11 @@ impl Belief {
         self.master_before = known.master.clone();
     }
 
+    /// The names of those that are listed stand for these addresses now.
+    pub fn list(&mut self, listed: &[Address], now: Instant) {
+        self.fellows.list(listed, now);
+    }
+
     /// Whom to ask.
     pub fn sentinels(&self) -> impl Iterator<Item = (&Arc<str>, &Address)> {
         self.fellows.all().iter().map(|fellow| (&fellow.instance, &fellow.address))

@@ -3,6 +3,7 @@
 //! - `belief`: what to believe; `fellows`, `members`, `episode`, `naming`: its parts. Pure
 //! - [`reply`], [`event`]: what Sentinels and members say, read. Pure
 //! - `watch`: the conversations
+//! - `listed`: names that stand for several Sentinels
 //!
 //! Every Sentinel is asked at `discover.interval`, and every 100 ms while something is under way; an event or a
 //! greeting with news has all of them asked at once, but each 20 ms at most. Every answer is weighed when it comes.
@@ -17,6 +18,7 @@ mod belief;
 mod episode;
 pub mod event;
 mod fellows;
+mod listed;
 mod members;
 mod naming;
 pub mod reply;
@@ -148,6 +150,7 @@ impl Provider {
             Heard::Hello(_) => {}
             Heard::Listening => self.ask_all(),
             Heard::Role(instance, is_master) => self.belief.role(&instance, is_master, now.at),
+            Heard::Listed(addresses) => self.belief.list(&addresses, now.at),
         }
     }
 
@@ -175,6 +178,11 @@ impl Provider {
     /// Begins the conversations that are wanted, and ends all others.
     fn converse(&mut self) {
         let mut wanted = BTreeSet::new();
+        let Watch { service, .. } = &self.conversations.watch;
+        if service.dns {
+            let key = (Purpose::Listed, service.name.clone());
+            self.conversations.keep(&mut wanted, key, Watch::listed);
+        }
         let sentinels: Vec<_> = self.belief.sentinels().map(|(i, a)| (i.clone(), a.clone())).collect();
         self.wake.retain(|instance, _| sentinels.iter().any(|(known, _)| known == instance));
         for (instance, address) in sentinels {
@@ -225,6 +233,7 @@ enum Purpose {
     Events,
     Greetings,
     Role,
+    Listed,
 }
 
 /// All conversations that are under way; they end with this.

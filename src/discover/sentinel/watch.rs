@@ -57,6 +57,8 @@ pub enum Heard {
     Listening,
     /// A server said whether it is a master.
     Role(Arc<str>, bool),
+    /// Those that are listed, by other addresses than before.
+    Listed(Vec<Address>),
 }
 
 /// What all conversations of a service share.
