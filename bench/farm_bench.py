@@ -2,8 +2,8 @@
 """What it costs to watch a fleet, and what its sick members cost the others.
 
 Starts a farm of scripted servers (tests/support/src/bin/farm.rs), lets the exporter collect all of them each interval
-and measures it: CPU, memory, time of a collection, one page of the whole fleet; then the same with half of the servers
-hanging, and with half of them refusing.  The farm is a process of its own, so its CPU is not counted.  Loopback only;
+and measures it: CPU, memory, time of a collection, one page of the whole fleet; then a second exporter beside it, half of
+whose targets hang, or refuse, and the times of the healthy half in both.  The farm is a process of its own, so its CPU is not counted.  Loopback only;
 it ends only the processes it started.  See README.md.
 """
 import argparse, json, math, os, re, resource, shutil, subprocess, sys, tempfile, time
@@ -17,16 +17,15 @@ INSTANCE = re.compile(rb'instance="([^"]*)"')
 
 
 class Farm:
-    """Scripted servers. The first half is called healthy and is never touched; the rest is the other half."""
+    """Scripted servers: the targets, and as many again as half of them, which can be told to misbehave."""
 
     def __init__(self, args):
-        self.p = subprocess.Popen([*args.first, args.farm, str(args.targets)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.p = subprocess.Popen([*args.first, args.farm, str(args.targets + args.targets // 2)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         children.append(self.p)
         line = self.p.stdout.readline()
         if not line:
             raise SystemExit("the farm did not start")
         self.targets = [t for group in json.loads(line) for t in group["targets"]]
-        self.half = len(self.targets) // 2
 
     def say(self, line):
         self.p.stdin.write(line + "\n")
@@ -36,18 +35,15 @@ class Farm:
             raise SystemExit(f"farm: {line}: {answer}")
         return answer
 
-    def others(self, behaviour):
-        self.say(f"{behaviour} {self.half}..{len(self.targets)}")
-
 
 class Exporter:
-    """The exporter under test with two services, `healthy` and `other`, from one file each."""
+    """The exporter under test with two services, from one file each: one that is well, and `other`."""
 
-    def __init__(self, args, healthy, other):
-        self.port = free_port()
+    def __init__(self, args, healthy, other, name="healthy"):
+        self.port, self.healthy = free_port(), name
         folder = tempfile.mkdtemp(dir=args.tmp)
         services = []
-        for name, targets in (("healthy", healthy), ("other", other)):
+        for name, targets in ((name, healthy), ("other", other)):
             path = os.path.join(folder, name + ".json")
             with open(path, "w") as f:
                 json.dump([{"targets": targets}], f)
@@ -99,7 +95,7 @@ class Exporter:
     def buckets(self):
         """Whole collections of the healthy service so far, by their upper bound."""
         lines = re.findall(rb'^%s_bucket\{([^}]*)\} (\S+)' % DURATION.encode(), self.get("/-/metrics")[1], re.M)
-        lines = [(x, n) for x, n in lines if b'service="healthy"' in x and b'outcome="ok"' in x]
+        lines = [(x, n) for x, n in lines if b'service="%s"' % self.healthy.encode() in x and b'outcome="ok"' in x]
         found = {}
         for labels, n in lines:
             le = float(re.search(rb'le="([^"]*)"', labels)[1].replace(b"+Inf", b"inf"))
@@ -109,7 +105,7 @@ class Exporter:
     def last_durations(self):
         """Milliseconds of the last collection of each healthy member."""
         targets = json.loads(self.get("/api/v1/targets")[1])["targets"]
-        took = [t["collection_seconds"] for t in targets if t["service"] == "healthy"]
+        took = [t["collection_seconds"] for t in targets if t["service"] == self.healthy]
         return [1000 * x for x in took if x is not None]
 
     def end(self):
@@ -130,9 +126,31 @@ def quantile(before, after, q):
     return math.nan
 
 
+def side_by_side(args, t, section, exporters):
+    """Times of collections of healthy members over a while, of exporters that run at the same time, so that whatever
+    else the machine does is the same for all. Returns the p99 of each in ms."""
+    before = {name: e.buckets() for name, e in exporters.items()}
+    durations = {name: [] for name in exporters}
+    b0, t0 = others_busy(), time.monotonic()
+    while time.monotonic() - t0 < args.seconds:
+        time.sleep(args.interval)
+        for name, e in exporters.items():
+            durations[name] += e.last_durations()
+    busy = 100 * (others_busy() - b0) / (time.monotonic() - t0)
+    for name, e in exporters.items():
+        after = e.buckets()
+        for q in (0.5, 0.99):
+            t.put(section, f"p{q * 100:.0f} of {name}, by /api/v1/targets", NAME, pct(durations[name], q), "ms")
+            t.put(section, f"p{q * 100:.0f} of {name}, by the histogram", NAME, 1000 * quantile(before[name], after, q), "ms")
+    counts = ", ".join(f"{len(found)} durations of {name}" for name, found in durations.items())
+    t.notes.append(f"{section}: {counts}; others {busy:.0f} %; health {[e.health() for e in exporters.values()]}")
+    log(t.notes[-1])
+    return {name: pct(found, .99) for name, found in durations.items()}
+
+
 def watch(args, t, section, e, farm, window):
-    """CPU, memory and times of collections over a while. Returns the p99 of the healthy ones in ms."""
-    n = len(farm.targets)
+    """CPU, memory and times of collections over a while."""
+    n = args.targets
     reset_peak(e.pid)
     h0, f0, b0, t0 = e.buckets(), cpu_s(farm.p.pid), others_busy(), time.monotonic()
     c0 = cpu_s(e.pid)
@@ -162,7 +180,6 @@ def watch(args, t, section, e, farm, window):
     log(t.notes[-1])
     if b1 - b0 > 0.2 * took and not args.realtime:
         t.notes.append(f"{section}: other processes were busy: the p99 says little; see --realtime")
-    return pct(durations, .99) if durations else math.nan
 
 
 def page(args, t, e):
@@ -190,7 +207,7 @@ def main():
     ap.add_argument("--flag", action="append", default=[], help="a flag for the exporter; repeat it")
     ap.add_argument("--targets", type=int, default=2000)
     ap.add_argument("--interval", type=int, default=15, help="scrape_interval in s")
-    ap.add_argument("--seconds", type=int, default=60, help="how long the first part is watched; the others half of that")
+    ap.add_argument("--seconds", type=int, default=60, help="how long each part is watched")
     ap.add_argument("--readings", type=int, default=3, help="how often the last durations are read, an interval apart")
     ap.add_argument("--realtime", action="store_true", help="run exporter and farm before all other work on this machine, "
                     "which then disturbs the times less; takes root")
@@ -211,29 +228,32 @@ def main():
     e.end()
 
     farm = Farm(args)
-    healthy, other = farm.targets[:farm.half], farm.targets[farm.half:]
+    healthy, other = farm.targets[:args.targets // 2], farm.targets[args.targets // 2:args.targets]
     t0 = time.monotonic()
     e = Exporter(args, healthy, other)
     all_ok = {("healthy", "ok"): len(healthy), ("other", "ok"): len(other)}
     e.wait_for(all_ok, 3 * args.interval + 30)
-    t.notes.append(f"{len(farm.targets)} targets every {args.interval} s; all were ok {time.monotonic() - t0:.1f} s after the start")
+    t.notes.append(f"{args.targets} targets every {args.interval} s; all were ok {time.monotonic() - t0:.1f} s after the start")
     time.sleep(args.interval)
     watch(args, t, "all answer", e, farm, args.seconds)
     page(args, t, e)
     grown = {}
     for behaviour in filter(None, args.trouble.split(",")):
-        farm.others("answer")
-        e.wait_for(all_ok, 10 * args.interval)
+        # The first exporter goes on beside targets that all answer; a second one has the same healthy targets, beside
+        # a thousand others that fail. Both are watched at the same time.
+        farm.say(f"answer {args.targets}..{len(farm.targets)}")
+        sick = Exporter(args, healthy, farm.targets[args.targets:], "beside-the-sick")
+        sick.wait_for({("beside-the-sick", "ok"): len(healthy), ("other", "ok"): len(other)}, 3 * args.interval + 30)
         time.sleep(args.interval)
-        # Just before, and no longer than after: other work on the machine comes and goes.
-        before = watch(args, t, f"all answer, before half of them {behaviour}", e, farm, args.seconds / 2)
-        farm.others(behaviour)
+        both = {"healthy members": e, f"healthy members beside others that {behaviour}": sick}
+        farm.say(f"{behaviour} {args.targets}..{len(farm.targets)}")
         # From the first failures on: the members go from ok to down while they are watched.
-        watch(args, t, f"half of them {behaviour}, at once", e, farm, args.seconds / 2)
-        e.wait_for({("healthy", "ok"): len(healthy), ("other", "down"): len(other)}, 10 * args.interval)
-        after = watch(args, t, f"half of them {behaviour}, all down", e, farm, args.seconds / 2)
-        grown[behaviour] = 100 * (after / before - 1)
-        t.put(f"half of them {behaviour}, all down", "p99 of healthy members, more than before", NAME, grown[behaviour], "%")
+        side_by_side(args, t, f"half of them {behaviour}, at once", both)
+        sick.wait_for({("beside-the-sick", "ok"): len(healthy), ("other", "down"): len(other)}, 10 * args.interval)
+        alone, beside = side_by_side(args, t, f"half of them {behaviour}, all down", both).values()
+        grown[behaviour] = 100 * (beside / alone - 1)
+        t.put(f"half of them {behaviour}, all down", "p99 of healthy members, more than beside well ones", NAME, grown[behaviour], "%")
+        sick.end()
     value = {(r["section"], r["metric"]): r["v"][NAME] for r in t.rows}
     goals = [("CPU, % of a core", value["all answer", "CPU"], 25),
              ("KiB for each target", value["all answer", "resident above that without targets, for each"], 48)]

@@ -72,8 +72,8 @@ fn the_example_is_a_document_and_so_is_all_that_it_comments_out() {
         file.load(|_| None).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let example = reference::example();
-    let config = check(&example).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    assert_eq!(config.discover.services.len(), 4);
+    let loaded = check(&example).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!((loaded.config.discover.services.len(), loaded.warnings), (4, vec![]));
     // Whatever is commented out is a key of that place: all that can be wrong is what it says there.
     let aside = |line: &str| line.trim_start().strip_prefix("# ").is_some_and(is_key);
     let mut found = 0;

@@ -112,8 +112,8 @@ fn the_configuration_is_one() {
     }
     let path = folder.path().join("redvigil.yaml");
     fs::write(&path, text).expect("a file");
-    let config = File { path, flags: Arc::default(), target_said: None }.load(|_| None);
-    assert_eq!(config.expect("it is right").discover.services.len(), 4);
+    let loaded = File { path, flags: Arc::default(), target_said: None }.load(|_| None).expect("it is right");
+    assert_eq!((loaded.config.discover.services.len(), loaded.warnings), (4, vec![]));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use exposition::{Desc, Kind};
 use redvigil::collect::ALL;
+use redvigil::config::validate;
 use redvigil::discover;
 use redvigil::scrape::{book, member, service, shape};
 use redvigil::telemetry::{metrics, process};
@@ -53,24 +54,26 @@ fn a_family_is_described_once_and_in_a_sentence() {
 }
 
 #[test]
-fn no_label_of_every_sample_can_be_that_of_a_family() {
-    let other_rooms = [
+fn labels_that_operators_may_not_give_are_those_of_the_families() {
+    let of_services = [
         &service::member_descs()[..],
         &service::service_descs(),
         &discover::families::descs(),
         &member::descs(),
         &book::descs(),
         &shape::descs(),
-        &metrics::descs(),
-        &process::descs(),
     ]
     .concat();
-    let descs = tables().map(|(_, desc)| desc).chain(other_rooms);
-    let mut labels: BTreeSet<_> = descs.flat_map(|desc| desc.labels.iter().copied()).collect();
+    let of_others = [&metrics::descs()[..], &process::descs()].concat();
+    let of_others = tables().map(|(_, desc)| desc).chain(of_others);
+    let mut own: BTreeSet<_> = of_services.iter().flat_map(|desc| desc.labels.iter().copied()).collect();
     // What is added where a flag says so.
-    labels.insert("instance_role");
-    let reserved: BTreeSet<_> = redvigil::config::validate::FAMILY_LABELS.iter().copied().collect();
-    assert_eq!(reserved, labels);
+    own.insert("instance_role");
+    let others: BTreeSet<_> = of_others.flat_map(|desc| desc.labels.iter().copied()).collect();
+    let others: BTreeSet<_> = others.difference(&own).copied().collect();
+    let set = |labels: &[&'static str]| labels.iter().copied().collect::<BTreeSet<_>>();
+    assert_eq!(set(validate::SERVICE_LABELS), own);
+    assert_eq!(set(validate::SERVER_LABELS), others);
 }
 
 #[test]

@@ -9,12 +9,15 @@ use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
 use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
 use redvigil::config::compat::prometheus::Prometheus;
 use redvigil::config::credentials::parse_password_file;
-use redvigil::config::document::{File, tree};
+use redvigil::config::document::{File, Loaded, tree};
 use redvigil::config::scrape::HostPattern;
 use redvigil::config::{Address, units};
 use redvigil::connect::error::Violation;
 use redvigil::connect::resp::{Decoder, Progress};
 use redvigil::connect::{Asking, Batch, Converse, Deadline, Error, Limits, Replies, Reply, Server};
+use redvigil::discover::Member;
+use redvigil::discover::sentinel::event::{Event, Hello};
+use redvigil::discover::sentinel::reply::{self, MOST_MEMBERS, MOST_SENTINELS};
 use std::future::ready;
 use std::io;
 use std::path::Path;
@@ -36,6 +39,8 @@ pub const TARGETS: &[Target] = &[
     ("negotiate", negotiate),
     ("words", words),
     ("config_document", config_document),
+    ("sentinel_replies", |data| _ = sentinel_replies(data)),
+    ("sentinel_events", sentinel_events),
 ];
 
 /// Runs one target on its bytes.
@@ -239,6 +244,12 @@ pub fn texts(data: &[u8]) -> String {
 
 /// Any values as the answers to every other command.
 pub fn replies(data: &[u8]) -> String {
+    let rest = Rest::Values(values(data), 0);
+    collect(Stranger { info: known(data.len()), rest, patience: 64 })
+}
+
+/// The values that these bytes begin with.
+fn values(data: &[u8]) -> Vec<&[u8]> {
     let mut values = vec![];
     let mut rest = data;
     let limits = Limits { nesting: 8, ..Limits::default() };
@@ -252,7 +263,7 @@ pub fn replies(data: &[u8]) -> String {
         values.push(value);
         rest = others;
     }
-    collect(Stranger { info: known(data.len()), rest: Rest::Values(values, 0), patience: 64 })
+    values
 }
 
 /// INFO of the kinds of server that are asked different things.
@@ -304,7 +315,10 @@ pub fn config_document(data: &[u8]) {
     let Ok(root) = tree::parse("f", &text) else { return };
     let file = File { path: "f".into(), flags: Arc::default(), target_said: None };
     match file.apply(&root, Path::new("/nonexistent"), &|_| None) {
-        Ok(config) => {
+        Ok(Loaded { config, warnings }) => {
+            for warning in warnings.iter().map(ToString::to_string) {
+                assert!(warning.starts_with("f:") && !warning.contains('\n'), "{warning:?}");
+            }
             assert!(config.scrape.timeout <= config.scrape.interval);
             let names = config.discover.services.iter().map(|service| &*service.name);
             assert!(names.clone().all(|name| config.discover.service(name).is_some() && !name.is_empty()));
@@ -314,6 +328,80 @@ pub fn config_document(data: &[u8]) {
             for problem in problems.iter().map(ToString::to_string) {
                 assert!(problem.starts_with("f:") && !problem.contains('\n'), "{problem:?}");
             }
+        }
+    }
+}
+
+/// What a Sentinel answers to a round of questions. How many rounds were an answer.
+pub fn sentinel_replies(data: &[u8]) -> usize {
+    let mut understood = 0;
+    let outer = values(data);
+    // What was recorded is a list of masters; a round begins with one of them.
+    let items = |list: &&[u8]| list.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
+    let inner: Vec<_> = outer.iter().take(4).flat_map(|list| values(&list[items(list)..])).take(8).collect();
+    for (at, first) in inner.into_iter().chain(outer.iter().copied().take(8)).enumerate() {
+        let (mut round, mut decoder) = (Replies::default(), Decoder::default());
+        round.push(first);
+        outer.iter().cycle().skip(at).take(6).for_each(|value| round.push(value));
+        if decoder.advance(&mut round, 7, &Limits::default()) == Ok(Progress::Complete) {
+            understood += usize::from(sentinel_round(&round));
+        }
+    }
+    understood
+}
+
+fn sentinel_round(round: &Replies) -> bool {
+    let mut before = None;
+    for one in round.iter() {
+        let _ = reply::in_tilt(one);
+        let _ = reply::can_authorise(one);
+        let _ = reply::says_master(one, before.unwrap_or(one));
+        if let Ok(replicas) = reply::replicas(one) {
+            assert!(replicas.len() <= MOST_MEMBERS);
+            replicas.iter().for_each(|replica| can_be_reached(&replica.address));
+        }
+        if let Ok(sentinels) = reply::sentinels(one) {
+            assert!(sentinels.len() <= MOST_SENTINELS && sentinels.iter().all(|fellow| fellow.id.is_some()));
+        }
+        if let Some(named) = reply::named_master(one) {
+            can_be_reached(&named);
+        }
+        if let Some(id) = reply::own_id(one) {
+            is_id(&id);
+        }
+        before = Some(one);
+    }
+    let Ok(answer) = reply::answer(round, None) else { return false };
+    can_be_reached(&answer.names);
+    can_be_reached(&answer.master.instance.address);
+    true
+}
+
+fn is_id(id: &str) {
+    assert!((1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()), "{id:?}");
+}
+
+/// What is announced is the name of a member, and a name that is read again.
+fn can_be_reached(announced: &Address) {
+    let instance = Member::instance_of(announced);
+    let again =
+        Address::parse(&instance).unwrap_or_else(|error| panic!("{announced:?} is {instance}: {error}"));
+    assert_eq!(Member::instance_of(&again), instance, "{announced:?}");
+}
+
+/// What a Sentinel publishes, one message a line: a time, the channel, the message, with tabs between.
+pub fn sentinel_events(data: &[u8]) {
+    for line in String::from_utf8_lossy(data).lines() {
+        let (before, message) = line.rsplit_once('\t').unwrap_or(("", line));
+        let channel = before.rsplit('\t').next().unwrap_or_default();
+        if let Some(Event::Switched { from, to }) = Event::parse(channel, message, "mymaster") {
+            can_be_reached(&from);
+            can_be_reached(&to);
+        }
+        if let Some(hello) = Hello::parse(message, "mymaster") {
+            is_id(&hello.id);
+            can_be_reached(&hello.address);
+            can_be_reached(&hello.master);
         }
     }
 }

@@ -29,36 +29,37 @@ pub fn answer(
     errors: &mut impl Write,
     run: impl FnOnce(Config, Vec<Warning>) -> anyhow::Result<()>,
 ) -> u8 {
-    let mut complain = |line: &str| {
-        // Where stderr is closed there is nobody left to tell.
-        let _ = writeln!(errors, "redvigil: {line}");
-    };
     let printed = match outcome {
         Outcome::Run(config, warnings) => {
             return match run(*config, warnings) {
                 Ok(()) => 0,
                 Err(error) => {
-                    complain(&format!("{error:#}").replace('\n', " "));
+                    complain(errors, &format!("{error:#}"));
                     1
                 }
             };
         }
         Outcome::Problems(problems) => {
             for problem in problems {
-                complain(&problem.to_string().replace('\n', " "));
+                complain(errors, &problem.to_string());
             }
             return 2;
         }
-        Outcome::Migrated(document) => document.write_to(output),
+        Outcome::Migrated(migrated) => {
+            for line in &migrated.lost {
+                complain(errors, &format!("could not be carried over: {line}"));
+            }
+            migrated.write_to(output)
+        }
         Outcome::Checked(path, Ok(checked)) => {
-            for warning in checked.warnings {
-                complain(&warning.to_string());
+            // As compilers do it, so that editors find the line.
+            for Warning { place, message } in checked.warnings {
+                let _ = writeln!(errors, "{place}: warning: {}", message.replace('\n', " "));
             }
             let services = if checked.services == 1 { "service" } else { "services" };
             writeln!(output, "{}: ok, {} {services}", path.display(), checked.services)
         }
         Outcome::Checked(_, Err(problems)) => {
-            // As compilers do it, so that editors find the line.
             for problem in problems {
                 let _ = writeln!(errors, "{}", problem.to_string().replace('\n', " "));
             }
@@ -71,11 +72,17 @@ pub fn answer(
     match printed.and_then(|()| output.flush()) {
         // A reader that has seen enough (`| head`) is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write to stdout: {error}"));
+            complain(errors, &format!("cannot write to stdout: {error}"));
             1
         }
         _ => 0,
     }
+}
+
+/// One line about something that is wrong.
+fn complain(errors: &mut impl Write, text: &str) {
+    // Where stderr is closed there is nobody left to tell.
+    let _ = writeln!(errors, "redvigil: {}", text.replace('\n', " "));
 }
 
 #[cfg(test)]
@@ -133,10 +140,29 @@ mod tests {
             (
                 0,
                 &format!("{good}: ok, 1 service\n"),
-                "redvigil: --redis.user: without effect: with services, the profiles of credentials say who gets \
+                "--redis.user: warning: without effect: with services, the profiles of credentials say who gets \
                  which password\n",
             ),
         );
+        let idle = file("idle.yaml", "services:\n- name: a\n  instances: [h]\n  rewrite: [{from: f, to: t}]");
+        check(
+            &["check", &idle, "--is-cluster"],
+            (
+                0,
+                &format!("{idle}: ok, 1 service\n"),
+                &format!(
+                    "--is-cluster: warning: without effect: with services, the key cluster of a service says that \
+                     it is one\n\
+                     {idle}:4: services[0].rewrite: warning: without effect: addresses that are listed are taken as \
+                     they are\n"
+                ),
+            ),
+        );
+        let twice = format!("cannot be combined with check {good}: one file is looked at\n");
+        for args in [["check", &good, "--config.file=other", ""], ["check", &good, "-config.file", &idle]] {
+            let place = args[2].split('=').next().unwrap_or_default();
+            check(&args, (2, "", &format!("{place}: {twice}")));
+        }
         let keys = "global, credentials, services, scrape, health, breaker, discover, collect, web";
         check(
             &["check", &bad],
@@ -149,6 +175,16 @@ mod tests {
                      {bad}:3: services[0].instance: there is no such key; did you mean instances?\n\
                      {bad}:4: zzz: there is no such key; expected {keys}\n"
                 ),
+            ),
+        );
+        let jobs = file("prometheus.yml", "scrape_configs: [{job_name: \"a\\nb\"}]");
+        let why = "no rule of relabel_configs sets __param_target, so no exporter is asked for its targets";
+        check(
+            &["migrate", "--prometheus", &jobs],
+            (
+                0,
+                "# Written by redvigil migrate",
+                &format!("redvigil: could not be carried over: job a b: left out: {why}\n"),
             ),
         );
         let expected =

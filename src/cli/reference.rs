@@ -11,7 +11,7 @@ use crate::config::document::reader::Row;
 pub fn flags() -> String {
     let mut page = String::from(
         "# Flags and variables\n\n\
-         This page is written from the table in `src/config/compat/flags.rs`: `UPDATE=1 cargo test --test flags`.\n\n\
+         This page is written from the table in `src/config/compat/flags/table.rs`: `UPDATE=1 cargo test --test flags`.\n\n\
          A flag is `--name=value` or `--name value`, with one dash or two; a switch is `--name` or \
          `--name=false`. The command line wins over the environment, and of a flag that is given twice the last \
          one counts, but for those that may be repeated. A variable that is empty is an empty text; for switches \
@@ -41,17 +41,19 @@ pub fn flags() -> String {
 pub fn config() -> String {
     let mut page = String::from(
         "# The configuration file\n\n\
-         This page and [example.yaml](example.yaml) are written from the tables in `src/config/document/schema.rs`: \
+         This page and [example.yaml](example.yaml) are written from the tables in `src/config/document/schema/`: \
          `UPDATE=1 cargo test --test flags`.\n\n\
          `--config.file=redvigil.yaml` names a YAML file. `redvigil check redvigil.yaml` reads it without starting. \
          All that is wrong is told at once, each with line, path and what was expected; unknown keys are wrong, \
-         too. A key without a value is as if it were not there. Anchors, aliases, tags and a second document are \
+         too. What has no effect beside the rest is a warning with line and path: `check` tells it and ends with 0, \
+         a start and a reload log it. A key without a value is as if it were not there. Anchors, aliases, tags and a second document are \
          refused. Paths are relative to the folder of the file.\n\n\
          What the file does not say is as [the flags](flags.md) say. The file is read again at `POST /-/reload` and \
          SIGHUP, with all that it names; one that has become wrong changes nothing.\n\n\
          `redvigil migrate [--prometheus prometheus.yml] [flags]` writes such a file from the flags, variables and \
          password file of a redis_exporter, and from the jobs of the Prometheus that asks it for many targets. What \
-         could not be carried over stands there as a comment.\n\n\
+         could not be carried over, such as jobs whose targets no exporter is asked for, is told on stderr and stands \
+         there as a comment.\n\n\
          Durations are whole numbers with units, the largest first: `15s`, `5m`, `1h30m`, `500ms`, `1d`.\n\n\
          ## The whole document\n\n",
     );
@@ -79,9 +81,9 @@ fn describe(rows: &[Row], path: &str, page: &mut String) {
     }
 }
 
-/// `services[].collect` has the keys of `collect`.
+/// `services[].collect` has the keys of `collect`, and `sentinel_tls` those of `tls`.
 fn is_told_elsewhere(path: &str, row: &Row) -> bool {
-    !path.is_empty() && row.key == "collect"
+    !path.is_empty() && matches!(row.key, "collect" | "sentinel_tls")
 }
 
 /// `docs/example.yaml`.
@@ -90,7 +92,7 @@ pub fn example() -> String {
         "# A configuration file with every key: docs/config.md says more. Values that are not said otherwise are the\n\
          # defaults. What is commented out needs a file, or takes the place of something else.\n\
          #\n\
-         # This file is written from the tables in src/config/document/schema.rs: UPDATE=1 cargo test --test flags\n",
+         # This file is written from the tables in src/config/document/schema/: UPDATE=1 cargo test --test flags\n",
     );
     for row in document::rows() {
         text.push('\n');

@@ -48,6 +48,20 @@ pub struct Profile {
     pub sentinel: Option<Credentials>,
     /// `tls:`: TLS towards these servers; `None`: as the address says, with the settings of the flags.
     pub tls: Option<Tls>,
+    /// `sentinel_tls:`: TLS towards Sentinels.
+    pub sentinel_tls: SentinelTls,
+}
+
+/// How Sentinels are reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SentinelTls {
+    /// As data nodes: a password must not go in the clear because somebody thought of these alone.
+    #[default]
+    LikeData,
+    /// As the address says, with the settings of the flags.
+    AsAddressed,
+    /// By TLS.
+    By(Tls),
 }
 
 /// What a server is to us.
@@ -95,7 +109,11 @@ impl Connect {
             Side::Data => profile.data.clone(),
             Side::Sentinel => profile.sentinel.clone(),
         });
-        let tls = profile.and_then(|profile| profile.tls.clone());
+        let tls = profile.and_then(|profile| match (side, &profile.sentinel_tls) {
+            (Side::Data, _) | (Side::Sentinel, SentinelTls::LikeData) => profile.tls.clone(),
+            (Side::Sentinel, SentinelTls::AsAddressed) => None,
+            (Side::Sentinel, SentinelTls::By(tls)) => Some(tls.clone()),
+        });
         Access {
             credentials: own.or(of_profile),
             by_tls: address.tls || tls.is_some(),
@@ -341,6 +359,30 @@ mod tests {
         check(&["orders"], "10.0.0.0/8", "carts", "10.0.0.1", "-");
         check(&[], "10.0.0.0/8", "carts", "10.0.0.1", ":pw");
         check(&[], "", "orders", "10.0.0.1", "-");
+    }
+
+    #[test]
+    fn sentinels_are_reached_like_data_nodes_unless_a_profile_says_otherwise() {
+        let named = |name: &str| Tls { server_name: Some(name.into()), ..Tls::default() };
+        let check = |tls: Option<Tls>, sentinel_tls: SentinelTls, address: &str, expected: [&str; 2]| {
+            let profile = Profile { services: vec!["s".into()], tls, sentinel_tls, ..Profile::default() };
+            let connect = Connect { profiles: vec![profile], tls: named("flags"), ..Connect::default() };
+            let found = [Side::Data, Side::Sentinel].map(|side| {
+                let Access { by_tls, tls, .. } =
+                    connect.access("s", &Address::parse(address).expect(address), side);
+                if by_tls { tls.server_name.unwrap_or_default() } else { "-".into() }
+            });
+            assert_eq!(found, expected, "{address}");
+        };
+        let sentinel = || SentinelTls::By(named("sentinel"));
+        for (address, without) in [("h", "-"), ("rediss://h", "flags")] {
+            check(None, SentinelTls::LikeData, address, [without, without]);
+            check(Some(named("data")), SentinelTls::LikeData, address, ["data", "data"]);
+            check(Some(named("data")), SentinelTls::AsAddressed, address, ["data", without]);
+            check(Some(named("data")), sentinel(), address, ["data", "sentinel"]);
+            check(None, sentinel(), address, [without, "sentinel"]);
+            check(None, SentinelTls::AsAddressed, address, [without, without]);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Problem {
 /// One thing that works, but not as the operator may think.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What the operator wrote: a flag or a variable.
+    /// What the operator wrote: a flag, a variable, or file, line and path of a field.
     pub place: String,
     /// What happens. One line.
     pub message: String,

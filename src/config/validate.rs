@@ -52,8 +52,13 @@ pub fn label_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Labels that our own families have.
-pub const FAMILY_LABELS: &[&str] = &[
+/// Labels of the families that we make of services, members and collections; and `instance_role`, which a flag adds
+/// to what is said of a server.
+pub const SERVICE_LABELS: &[&str] =
+    &["collector", "err", "instance_role", "kind", "outcome", "phase", "reason", "role", "state"];
+
+/// Labels of the families of servers and of ourselves, but for those of [`SERVICE_LABELS`].
+pub const SERVER_LABELS: &[&str] = &[
     "abi_version",
     "api",
     "availability_zone",
@@ -61,13 +66,11 @@ pub const FAMILY_LABELS: &[&str] = &[
     "certificate",
     "class",
     "cmd",
-    "collector",
     "commit",
     "commit_sha",
     "consumer",
     "db",
     "engine",
-    "err",
     "event_name",
     "filename",
     "filters",
@@ -77,11 +80,9 @@ pub const FAMILY_LABELS: &[&str] = &[
     "host",
     "id",
     "index_name",
-    "instance_role",
     "ip",
     "key",
     "key_group",
-    "kind",
     "limit",
     "master_address",
     "master_host",
@@ -94,24 +95,19 @@ pub const FAMILY_LABELS: &[&str] = &[
     "module",
     "name",
     "os",
-    "outcome",
-    "phase",
     "port",
     "process_id",
     "read_only",
-    "reason",
     "redis_build_id",
     "redis_mode",
     "redis_version",
     "resp",
-    "role",
     "run_id",
     "runid",
     "serial",
     "slave_ip",
     "slave_port",
     "slave_state",
-    "state",
     "stream",
     "tcp_port",
     "thread",
@@ -126,9 +122,22 @@ pub const FAMILY_LABELS: &[&str] = &[
     "version",
 ];
 
+/// The name of a label that an operator gives to members. A family that has a label of that name keeps its own: what
+/// says how services and members are would lack the label, so those names are refused. For [`SERVER_LABELS`] it is
+/// a few families, and a warning.
+pub fn member_label(text: &str) -> Result<(), String> {
+    if SERVICE_LABELS.contains(&text) {
+        return Err(
+            "is a label of families of services and members, which would lack it; expected another name"
+                .into(),
+        );
+    }
+    label_name(text)
+}
+
 /// The name of a label that every sample gets: none that a family has, which would be there twice.
 pub fn sample_label(text: &str) -> Result<(), String> {
-    if FAMILY_LABELS.contains(&text) {
+    if SERVICE_LABELS.contains(&text) || SERVER_LABELS.contains(&text) {
         return Err("is a label of families of ours; expected another name".into());
     }
     label_name(text)
@@ -244,6 +253,13 @@ mod tests {
             &["team", "_a1", "Env", "a__b"],
             &["", "1a", "a-b", "a b", "é", "__name__", "__x", "le", "quantile"],
         );
+    }
+
+    #[test]
+    fn a_label_of_members_is_none_of_those_that_say_how_they_are() {
+        check(member_label, &["team", "db", "host"], SERVICE_LABELS);
+        check(member_label, &[], &["le", "__x", "a-b"]);
+        check(sample_label, &["team", "service"], &[SERVICE_LABELS, SERVER_LABELS, &["le"]].concat());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::serve::web::Web;
 use crate::telemetry::{Metrics, log};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// The loop that answers wishes for a reload.
 pub struct Reloader {
@@ -51,11 +51,14 @@ impl Reloader {
     fn config(&self) -> Result<(), String> {
         let running = self.publish.borrow().clone();
         if let Some(file) = &running.file {
-            let config = file.reload(|name| std::env::var_os(name)).map_err(|problems| {
+            let loaded = file.reload(|name| std::env::var_os(name)).map_err(|problems| {
                 let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 format!("failed to reload the configuration: {}", problems.join("; "))
             })?;
-            self.publish.send_replace(Arc::new(config));
+            for warning in loaded.warnings {
+                warn!("{warning}");
+            }
+            self.publish.send_replace(Arc::new(loaded.config));
         } else if let Some(path) = &running.connect.password_file {
             let text = validate::read(path);
             let passwords = text.and_then(|text| credentials::parse_password_file(&text));

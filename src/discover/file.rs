@@ -416,7 +416,7 @@ fn refused(name: &str) -> Option<String> {
     if matches!(name, "service" | "instance") {
         return Some("has a meaning of its own".into());
     }
-    validate::label_name(name).err()
+    validate::member_label(name).err()
 }
 
 #[cfg(test)]
@@ -462,10 +462,10 @@ mod tests {
     fn what_is_wrong_with_a_part_costs_that_part() {
         check(
             r#"[{"targets": ["a:1", "b:x", "redis://u:hunter2@b:x", ""]},
-                {"targets": ["c:1"], "labels": {"__meta": "m", "service": "s", "instance": "i", "a-b": "v", "ok": "o"}}]"#,
+                {"targets": ["c:1"], "labels": {"__meta": "m", "service": "s", "instance": "i", "a-b": "v", "ok": "o", "role": "r", "db": "d"}}]"#,
             true,
             Ok((
-                &["redis://a:1", "redis://c:1 ok=o"],
+                &["redis://a:1", "redis://c:1 db=d ok=o"],
                 &[
                     "group 1: target 2 \"b:x\" is left out: the port is no number from 1 to 65535",
                     "group 1: target 3 is left out: the port is no number from 1 to 65535",
@@ -473,6 +473,7 @@ mod tests {
                     "group 2: the label \"__meta\" is left out: it begins with __, which Prometheus keeps for itself; expected another name",
                     "group 2: the label \"a-b\" is left out: it is no name of a label; expected letters, digits and _, and no digit in front",
                     "group 2: the label \"instance\" is left out: it has a meaning of its own",
+                    "group 2: the label \"role\" is left out: it is a label of families of services and members, which would lack it; expected another name",
                     "group 2: the label \"service\" is left out: it has a meaning of its own",
                 ],
             )),

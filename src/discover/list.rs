@@ -162,7 +162,7 @@ fn tell_changes(events: &Events, service: &str, before: &[Arc<Member>], after: &
 }
 
 /// Each trouble is told when it begins and when it ends.
-fn tell_troubles(events: &Events, service: &str, before: &Troubles, now: &Troubles) {
+pub fn tell_troubles(events: &Events, service: &str, before: &Troubles, now: &Troubles) {
     let kind = events::Kind::Discovery;
     let begun: Vec<_> = now.iter().filter(|(thing, _)| !before.contains_key(*thing)).collect();
     if begun.len() > TOLD_BY_NAME {

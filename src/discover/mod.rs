@@ -4,6 +4,7 @@
 //! - [`board`]: what the providers found, put together and published
 //! - [`fixed`], [`mod@file`], [`sentinel`], [`cluster`]: the providers, one future a service
 //! - [`list`]: what providers of lists share
+//! - [`names`]: names that stand for all their addresses
 //! - `lasting`: what is told once it has lasted
 //! - [`merge`]: a member that is known under two addresses is one
 //! - [`mod@run`]: the loop
@@ -24,6 +25,7 @@ pub mod fixed;
 mod lasting;
 pub mod list;
 pub mod merge;
+pub mod names;
 pub mod run;
 pub mod rewrite;
 pub mod sentinel;

@@ -20,6 +20,8 @@
 //! - `health`: a hiccup told from an outage
 //! - `resharding`: a Cluster that changes while it is watched
 //! - `services`: a fleet as it is served, and another configuration without a restart
+//! - `names`: names that stand for their addresses
+//! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
@@ -38,6 +40,7 @@ mod hostile;
 mod lists;
 mod key_scans;
 mod many;
+mod names;
 mod prometheus;
 mod random;
 mod refusals;
@@ -48,6 +51,7 @@ mod sentinel;
 mod servers;
 mod services;
 mod time;
+mod tls;
 
 use page::Page;
 use std::time::Duration;

@@ -87,6 +87,15 @@ const WORDS: &[&str] = &[
     ";q=0.5",
     "*/*",
     "text/plain",
+    "\t",
+    "+switch-master",
+    "mymaster",
+    "127.0.0.1",
+    "18010",
+    "config-epoch",
+    "failover-state",
+    "s_down,o_down,master",
+    ",1,mymaster,127.0.0.1,18010,",
     "version=0.0.4",
     "\"",
     "\\",
@@ -98,6 +107,11 @@ const WORDS: &[&str] = &[
 
 /// Recorded replies of real servers.
 fn seeds() -> Vec<Vec<u8>> {
+    recorded("")
+}
+
+/// Those whose name begins like that.
+fn recorded(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/replies");
     let entries = |path: &Path| -> Vec<PathBuf> {
         let read = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -109,7 +123,9 @@ fn seeds() -> Vec<Vec<u8>> {
     let files: Vec<PathBuf> = servers.flat_map(|server| entries(&server)).collect();
     assert!(files.len() > 50, "recorded replies are missing in {}", folder.display());
     let read = |path: &PathBuf| fs::read(path).expect("a file of the project");
-    files.iter().map(read).filter(|bytes| bytes.len() < 20_000).collect()
+    let is_wanted =
+        |path: &&PathBuf| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+    files.iter().filter(is_wanted).map(read).filter(|bytes| bytes.len() < 20_000).collect()
 }
 
 /// One input.
@@ -187,6 +203,19 @@ fn any_text_is_a_configuration_or_is_refused() {
     let bare = bare.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     assert!(redvigil::config::document::tree::parse("f", &bare).is_ok());
     feed_with(&[example, bare.into_bytes()], ROUNDS / 3, fuzz::config_document);
+}
+
+#[test]
+fn whatever_a_sentinel_says_is_read_or_refused() {
+    let mut understood = 0;
+    for name in ["sentinel_", "sentinel_masters.resp"] {
+        feed_with(&recorded(name), ROUNDS, |bytes| understood += fuzz::sentinel_replies(bytes));
+    }
+    assert!(understood > 100, "only {understood} rounds were an answer");
+    let mut events = recorded("failover_events");
+    assert!(!events.is_empty());
+    events.push(b"1\t__sentinel__:hello\t::1,18021,7c4f5ce1,1,mymaster,fd00::2,18012,7\n".to_vec());
+    feed_with(&events, ROUNDS, fuzz::sentinel_events);
 }
 
 #[test]

@@ -501,7 +501,7 @@ fn services_come_and_go_with_a_reload() {
     assert_eq!(page.value("redvigil_config_last_reload_successful", &[]), Some(0.0));
     assert_eq!(page.value("redvigil_config_reload_failures_total", &[]), Some(1.0));
     assert_eq!(fleet.page("/metrics").value("redis_up", &up), Some(1.0));
-    assert!(fleet.exporter.stderr().contains("colour"), "{}", fleet.exporter.stderr());
+    wait_until("the log to name the key", PATIENCE, || fleet.exporter.stderr().contains("colour"));
 
     // By signal, and one service less.
     fleet.rewrite(&format!("{head}{}", entry("two", &two)));

@@ -28,7 +28,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use words::{By, Words};
+use words::{By, Said, Words};
 
 /// What the words of the operator come to.
 #[derive(Debug)]
@@ -89,10 +89,13 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: impl Fn(&str) -> Option<
 
 /// What flags, variables and the document come to.
 fn configure(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
-    let mut read = match Read::new(args, &env) {
-        Ok(read) => read,
-        Err(outcome) => return outcome,
-    };
+    match Read::new(args, &env) {
+        Ok(read) => complete(read, env),
+        Err(outcome) => outcome,
+    }
+}
+
+fn complete(mut read: Read, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
     if let Some(path) = read.document.take() {
         match with_document(path, read.config.clone(), &read.words, env, &mut read.warnings) {
             Ok(whole) => read.config = whole,
@@ -184,6 +187,9 @@ fn migrate(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> O
 /// Flags that say who we are to servers; with services, profiles do.
 const LOGIN: [&str; 4] = ["redis.user", "redis.password", "redis.password-file", "scrape.credentials-for"];
 
+/// Flags that say what a server is; with services, each of them says so itself.
+const CLUSTER: [&str; 2] = ["is-cluster", "cluster-discover-hostnames"];
+
 /// What the document says, over what the flags say.
 fn with_document(
     path: PathBuf,
@@ -197,10 +203,11 @@ fn with_document(
     let target_said = names_target.then(|| target.place.clone());
     // A variable that a profile names has its effect.
     let asked = RefCell::new(vec![]);
-    let config = File { path, flags: Arc::new(flags), target_said }.load(|name| {
+    let loaded = File { path, flags: Arc::new(flags), target_said }.load(|name| {
         asked.borrow_mut().push(name.to_owned());
         env(name)
     })?;
+    let config = loaded.config;
     if !config.discover.services.is_empty() {
         let asked = asked.into_inner();
         let said = LOGIN.map(|name| words.said(name));
@@ -208,15 +215,17 @@ fn with_document(
         let idle: Vec<_> = said.filter(|said| !asked.contains(&said.place)).collect();
         // What the flags alone would do with the password does not happen either.
         warnings.retain(|warning| LOGIN.iter().all(|name| words.said(name).place != warning.place));
-        warnings.extend(idle.into_iter().map(|said| {
-            Warning {
-                place: said.place.clone(),
-                message:
-                    "without effect: with services, the profiles of credentials say who gets which password"
-                        .into(),
-            }
-        }));
+        let without_effect = |said: &Said, why| Warning {
+            place: said.place.clone(),
+            message: format!("without effect: with services, {why}"),
+        };
+        let why = "the profiles of credentials say who gets which password";
+        warnings.extend(idle.into_iter().map(|said| without_effect(said, why)));
+        let is_on = CLUSTER.into_iter().filter(|name| words.is_on(name));
+        let why = "the key cluster of a service says that it is one";
+        warnings.extend(is_on.map(|name| without_effect(words.said(name), why)));
     }
+    warnings.extend(loaded.warnings);
     Ok(config)
 }
 
@@ -229,10 +238,19 @@ fn check(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Out
         let message = "expected the path of a configuration file, then flags where there are some".into();
         return Outcome::Problems(vec![Problem { place: "check".into(), message }]);
     };
-    let path = PathBuf::from(&file);
-    // The last one counts.
-    args.extend(["--config.file".into(), file]);
-    match configure(args, env) {
+    let path = PathBuf::from(file);
+    let mut read = match Read::new(args, &env) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    // One that a variable names is that of the program: here another file is looked at.
+    let other = read.words.said("config.file");
+    if other.by == By::CommandLine {
+        let message = format!("cannot be combined with check {}: one file is looked at", path.display());
+        read.problems.push(Problem { place: other.place.clone(), message });
+    }
+    read.document = Some(path.clone());
+    match complete(read, env) {
         Outcome::Run(config, warnings) => {
             Outcome::Checked(path, Ok(Checked { services: config.discover.services.len(), warnings }))
         }

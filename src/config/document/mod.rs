@@ -11,7 +11,7 @@ pub mod reader;
 pub mod schema;
 pub mod tree;
 
-use super::problem::Problem;
+use super::problem::{Problem, Warning};
 use super::{Config, credentials};
 use reader::{Reader, Row, Surroundings};
 use schema::{CollectDraft, DOCUMENT, Draft};
@@ -37,20 +37,20 @@ pub struct File {
 impl File {
     /// Reads the document and what it names, over what the flags said. Costs file reads; waits for nothing else.
     /// The error is all that is wrong, in the order of the text.
-    pub fn load(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, Vec<Problem>> {
+    pub fn load(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Loaded, Vec<Problem>> {
         let shown = self.path.display().to_string();
         let fail = |message| vec![Problem { place: shown.clone(), message }];
         let text = read(&self.path).map_err(fail)?;
         let root = tree::parse(&shown, &text)
             .map_err(|fault| vec![Problem { place: fault.mark.to_string(), message: fault.message }])?;
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let mut config = self.apply(&root, folder, &env)?;
-        config.file = Some(self.clone());
-        Ok(config)
+        let mut loaded = self.apply(&root, folder, &env)?;
+        loaded.config.file = Some(self.clone());
+        Ok(loaded)
     }
 
     /// The same after the password file of the flags was read again, too.
-    pub fn reload(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, Vec<Problem>> {
+    pub fn reload(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Loaded, Vec<Problem>> {
         let mut flags = Config::clone(&self.flags);
         if let Some(path) = &flags.connect.password_file {
             let place = path.display().to_string();
@@ -66,38 +66,37 @@ impl File {
         root: &Node,
         folder: &Path,
         env: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Config, Vec<Problem>> {
+    ) -> Result<Loaded, Vec<Problem>> {
         let mut draft = Draft {
             config: Config::clone(&self.flags),
             collect: CollectDraft::of(&self.flags.collect),
             labels: BTreeMap::new(),
+            used: Default::default(),
         };
         let mut reader = Reader::new(Surroundings {
             folder,
             env,
-            services: service_names(root),
+            services: service_names(root, |_| true),
+            sentinels: service_names(root, |service| service.get("sentinel").is_some()),
             taken: ["service_label", "instance_label"].map(|key| label(root, key)).into(),
         });
         if !root.is_nothing() {
             reader.section(&DOCUMENT, &mut draft, root);
         }
-        let mut problems = reader.problems();
+        let outcome = reader.outcome();
         let mut config = Config { collect: draft.collect.done(), ..draft.config };
-        if !config.discover.services.is_empty() {
-            self.leave_the_flag_target(&mut config, &mut problems);
+        let target = match config.discover.services.is_empty() {
+            true => None,
+            false => self.leave_the_flag_target(&mut config),
+        };
+        match (outcome, target) {
+            (Ok(warnings), None) => Ok(Loaded { config, warnings }),
+            (outcome, target) => Err(outcome.err().into_iter().flatten().chain(target).collect()),
         }
-        if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
     /// With services, profiles say who gets a password, and nothing else does.
-    fn leave_the_flag_target(&self, config: &mut Config, problems: &mut Vec<Problem>) {
-        if let Some(place) = &self.target_said {
-            let message =
-                "cannot be combined with services in the configuration file; expected the server to be \
-                           one of the instances of a service"
-                    .into();
-            problems.push(Problem { place: place.clone(), message });
-        }
+    fn leave_the_flag_target(&self, config: &mut Config) -> Option<Problem> {
         config.scrape.target = None;
         let connect = &mut config.connect;
         connect.flag_target = None;
@@ -107,7 +106,19 @@ impl File {
         connect.passwords.clear();
         connect.password_for_all = false;
         connect.trusted.clear();
+        let message = "cannot be combined with services in the configuration file; expected the server to be one of \
+                       the instances of a service";
+        self.target_said.as_ref().map(|place| Problem { place: place.clone(), message: message.into() })
     }
+}
+
+/// What a document comes to.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// All of the configuration.
+    pub config: Config,
+    /// What works otherwise than one may think, in the order of the text.
+    pub warnings: Vec<Warning>,
 }
 
 /// Every key of a document, for the pages about it.
@@ -124,10 +135,15 @@ fn read(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "cannot be read: it is no UTF-8".into())
 }
 
-/// The names of all services: what profiles may match.
-fn service_names(root: &Node) -> Vec<String> {
+/// The names of these services: what profiles may match.
+fn service_names(root: &Node, is_wanted: fn(&&Node) -> bool) -> Vec<String> {
     let services = root.get("services").map(Node::items).unwrap_or_default();
-    services.iter().filter_map(|service| service.get("name")?.text()).map(str::to_owned).collect()
+    services
+        .iter()
+        .filter(is_wanted)
+        .filter_map(|service| service.get("name")?.text())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The name of a label of ours.

@@ -7,7 +7,7 @@
 //! there first are [`Field::late`], wherever they stand in the text.
 
 use super::tree::{Entry, Mark, Node, Value};
-use crate::config::problem::{Problem, UNSEEN, shown};
+use crate::config::problem::{Problem, UNSEEN, Warning, shown};
 use crate::config::{Secret, units, validate};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -296,6 +296,8 @@ pub struct Surroundings<'a> {
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
     /// The names of all services of the document.
     pub services: Vec<String>,
+    /// Those of them that have Sentinels.
+    pub sentinels: Vec<String>,
     /// The labels that are ours.
     pub taken: Vec<String>,
 }
@@ -312,27 +314,32 @@ pub struct Reader<'a> {
     surroundings: Surroundings<'a>,
     path: String,
     found: Vec<(Mark, Problem)>,
+    warned: Vec<(Mark, Warning)>,
     /// How many more problems there are than anybody would read.
     unheard: usize,
 }
 
-/// So many problems are told.
+/// So many problems are told, and so many warnings.
 pub const MOST_PROBLEMS: usize = 1000;
 
 impl<'a> Reader<'a> {
     /// A walk that has found nothing yet.
     pub fn new(surroundings: Surroundings<'a>) -> Self {
-        Self { surroundings, path: String::new(), found: vec![], unheard: 0 }
+        Self { surroundings, path: String::new(), found: vec![], warned: vec![], unheard: 0 }
     }
 
-    /// All that is wrong, in the order of the text.
-    pub fn problems(mut self) -> Vec<Problem> {
+    /// All that is wrong, and else what works otherwise than one may think; both in the order of the text.
+    pub fn outcome(mut self) -> Result<Vec<Warning>, Vec<Problem>> {
+        if self.found.is_empty() {
+            self.warned.sort_by(|(a, _), (b, _)| a.cmp(b));
+            return Ok(self.warned.into_iter().map(|(_, warning)| warning).collect());
+        }
         self.found.sort_by(|(a, _), (b, _)| a.cmp(b));
         let last = self.found.last().filter(|_| self.unheard > 0).map(|(mark, _)| Problem {
             place: mark.document.to_string(),
             message: format!("there are {} more problems", self.unheard),
         });
-        self.found.into_iter().map(|(_, problem)| problem).chain(last).collect()
+        Err(self.found.into_iter().map(|(_, problem)| problem).chain(last).collect())
     }
 
     fn complain(&mut self, mark: &Mark, message: String) {
@@ -340,11 +347,14 @@ impl<'a> Reader<'a> {
             self.unheard += 1;
             return;
         }
-        let place = match self.path.as_str() {
+        self.found.push((mark.clone(), Problem { place: self.place(mark), message }));
+    }
+
+    fn place(&self, mark: &Mark) -> String {
+        match self.path.as_str() {
             "" => mark.to_string(),
             path => format!("{mark}: {path}"),
-        };
-        self.found.push((mark.clone(), Problem { place, message }));
+        }
     }
 
     /// Does something one step further down.
@@ -531,10 +541,47 @@ pub struct Scope<'r, 'a> {
     node: &'r Node,
 }
 
-impl<'a> Scope<'_, 'a> {
-    /// Whether a key is there and says something.
-    pub fn said(&self, key: &str) -> bool {
-        self.node.get(key).is_some_and(|node| !node.is_nothing())
+impl<'r, 'a> Scope<'r, 'a> {
+    /// What the document is read in.
+    pub fn surroundings(&self) -> &Surroundings<'a> {
+        &self.reader.surroundings
+    }
+
+    /// Whether a key is there and says something; `a.b[0]` for one further down.
+    pub fn said(&self, path: &str) -> bool {
+        self.find(path).is_some_and(|node| !node.is_nothing())
+    }
+
+    fn find(&self, path: &str) -> Option<&'r Node> {
+        let mut node = self.node;
+        for step in path.split('.') {
+            let (key, index) = match step.strip_suffix(']').and_then(|step| step.split_once('[')) {
+                Some((key, index)) => (key, Some(index)),
+                None => (step, None),
+            };
+            node = node.get(key)?;
+            if let Some(index) = index {
+                node = node.items().get(index.parse::<usize>().ok()?)?;
+            }
+        }
+        Some(node)
+    }
+
+    /// The value at a path, if it says something, works otherwise than one may think.
+    pub fn warn(&mut self, path: &str, message: impl Into<String>) {
+        let Some(node) = self.find(path).filter(|node| !node.is_nothing()) else { return };
+        if self.reader.warned.len() >= MOST_PROBLEMS {
+            return;
+        }
+        let message = message.into();
+        self.reader.inside(path, |reader| {
+            reader.warned.push((node.mark.clone(), Warning { place: reader.place(&node.mark), message }));
+        });
+    }
+
+    /// The value at a path, if it says something, has no effect.
+    pub fn idle(&mut self, path: &str, why: &str) {
+        self.warn(path, format!("without effect: {why}"));
     }
 
     /// How many items the list of a key has, good ones and others.

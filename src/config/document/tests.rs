@@ -2,16 +2,16 @@
 
 use super::*;
 use crate::config::collect::KeyPattern;
-use crate::config::credentials::Side;
+use crate::config::credentials::{SentinelTls, Side};
 use crate::config::scrape::HostPattern;
 use crate::config::{Address, Secret};
 
 /// What a document says over the defaults, in a folder of its own with some files.
 fn outcome(text: &str) -> Result<Config, Vec<Problem>> {
-    over(Config::default(), text)
+    over(Config::default(), text).map(|loaded| loaded.config)
 }
 
-fn over(flags: Config, text: &str) -> Result<Config, Vec<Problem>> {
+fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
     write("secret", "hunter2\n");
@@ -222,6 +222,10 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
         "web: {instance_label: node}\nglobal: {labels: {node: x, instance: fine}}",
         &["2: global.labels.node: is a label that we set"],
     );
+    check(
+        "global: {labels: {role: x}}",
+        &["1: global.labels.role: is a label of families of services and members"],
+    );
     check("global: {labels: [a]}", &["1: global.labels: is a list; expected a mapping of labels to texts"]);
     // Services.
     check("services: [{instances: [h]}]", &["1: services[0].name: is missing; expected a name"]);
@@ -354,6 +358,142 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
     check(
         &in_profile("tls: {cert_file: a.pem}"),
         &["4: credentials[0].tls.cert_file: needs key_file too; expected both"],
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_told_with_line_and_path() {
+    fn check(text: &str, expected: &[&str]) {
+        let loaded = over(Config::default(), text);
+        let loaded = loaded.unwrap_or_else(|problems| panic!("{text}\n{}", lines(&problems)));
+        let found: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{text}\n{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(&format!("r.yaml:{expected}")), "{text}\n{found}\n{expected}");
+            assert!(!found.contains("hunter") && !found.contains('\n'), "{found}");
+        }
+    }
+    let service = |text: &str| format!("services:\n- name: a\n  {text}\n");
+    let (list, sentinel) = ("instances: [h]", "sentinel: {master: m, addresses: [s]}");
+    // Of a list.
+    check(&service(list), &[]);
+    check(
+        &service(&format!("{list}\n  rewrite: [{{from: f, to: t}}]")),
+        &["4: services[0].rewrite: without effect: addresses that are listed"],
+    );
+    check(
+        &service("file_sd: {files: [a.json]}\n  dns: true\n  rewrite: [{from: f, to: t}]"),
+        &["4: services[0].dns: without effect: names in files", "5: services[0].rewrite: without effect"],
+    );
+    let no_name = "4: services[0].dns: without effect: there is no host name";
+    check(&service("instances: [\"unix:///s\", 10.0.0.1, \"[::1]:1\"]\n  dns: true"), &[no_name]);
+    check(&service("instances: [\"unix:///s\", h]\n  dns: true"), &[]);
+    check(&service("instances: [\"unix:///s\"]\n  dns: false"), &[]);
+    let user = "3: services[0].instances[1]: without effect: the user of an address";
+    check(&service("instances: [\"redis://u:hunter2@h\", \"redis://hunter2@i\"]"), &[user]);
+    // Of others.
+    let twice = "rewrite: [{from: f, to: t}, {from: g, to: t}, {from: F, to: u}]";
+    check(
+        &service(&format!("{sentinel}\n  {twice}")),
+        &["4: services[0].rewrite[2]: without effect: an earlier one"],
+    );
+    check(
+        &service("cluster: {seeds: [10.0.0.1]}\n  dns: true\n  collect: {sentinel_peer_info: true}"),
+        &[no_name, "5: services[0].collect.sentinel_peer_info: without effect"],
+    );
+    check(&service(&format!("{list}\n  collect: {{sentinel_peer_info: true}}")), &[]);
+    // What is collected, for one service and for all.
+    for (idle, key, used) in [
+        ("client_port: true", "client_port", "client_list: true"),
+        ("redact_config_metrics: false", "redact_config_metrics", "config_metrics: true"),
+        ("check_search_indexes: x", "check_search_indexes", "search_indexes_metrics: true"),
+        ("lua_script_read_only: true", "lua_script_read_only", "scripts: [q.lua]"),
+        ("max_distinct_key_groups: 7", "max_distinct_key_groups", "check_key_groups: [x]"),
+    ] {
+        let of_service = service(&format!("{list}\n  collect: {{{idle}}}"));
+        check(&of_service, &[&format!("4: services[0].collect.{key}: without effect")]);
+        check(&format!("{of_service}collect: {{{used}}}"), &[]);
+        let of_all = format!("collect: {{{idle}}}\n{}", service(list));
+        check(&of_all, &[&format!("1: collect.{key}: without effect")]);
+        check(&format!("{of_all}  collect: {{{used}}}"), &[]);
+        check(&format!("collect: {{{idle}}}"), &[&format!("1: collect.{key}: without effect")]);
+        check(&format!("collect: {{{idle}, {used}}}"), &[]);
+    }
+    check(
+        "collect: {config_metrics: true, config_command: \"-\"}",
+        &["1: collect.config_metrics: without effect"],
+    );
+    check("collect: {client_port: false, redact_config_metrics: true, max_distinct_key_groups: 100}", &[]);
+    // Credentials.
+    let profile = |text: &str| format!("credentials: [{{name: p, {text}}}]\n");
+    let both = "match: {hosts: [h]}, password: hunter2, sentinel_password: hunter2";
+    let for_none = "1: credentials[0].sentinel_password: without effect: it is for no service with Sentinels";
+    check(&(profile(both) + &service(list)), &[for_none]);
+    check(&(profile(both) + &service(sentinel)), &[]);
+    let of_a = both.replace("hosts: [h]", "services: [a]");
+    check(&(profile(&of_a) + &service(list) + &format!("- name: b\n  {sentinel}")), &[for_none]);
+    check(&(profile(&of_a) + &service(sentinel)), &[]);
+    let second = "{name: q, match: {services: [a], hosts: [h]}}";
+    check(
+        &format!("credentials:\n- {{name: p, match: {{services: [a]}}}}\n- {second}\n{SERVICE}"),
+        &["3: credentials[1].match: without effect: the profile \"p\" matches all of it"],
+    );
+    check(
+        &format!("credentials:\n- {{name: p, match: {{services: [a], hosts: [i]}}}}\n- {second}\n{SERVICE}"),
+        &[],
+    );
+    check(
+        &(profile("match: {hosts: [h]}, tls: {ca_file: a.pem, insecure_skip_verify: true}") + SERVICE),
+        &["1: credentials[0].tls.ca_file: without effect"],
+    );
+    for (tls, warned) in [
+        ("tls: {enabled: false, server_name: n}", &["1: credentials[0].tls.server_name: without effect"][..]),
+        ("tls: {}, sentinel_tls: {}", &[]),
+        ("tls: {}, sentinel_tls: {enabled: false}", &[]),
+        (
+            "sentinel_tls: {enabled: false}",
+            &["1: credentials[0].sentinel_tls: without effect: there is no tls"],
+        ),
+    ] {
+        check(&(profile(&format!("match: {{services: [a]}}, {tls}")) + &service(sentinel)), warned);
+    }
+    let for_none = "1: credentials[0].sentinel_tls: without effect: it is for no service with Sentinels";
+    check(&(profile("match: {services: [a]}, sentinel_tls: {}") + &service(list)), &[for_none]);
+    // Of the whole document.
+    check(
+        &format!("{}  labels: {{host: y}}\nglobal: {{labels: {{db: x, team: z}}}}", service(list)),
+        &[
+            "4: services[0].labels.host: is a label of families",
+            "5: global.labels.db: is a label of families",
+        ],
+    );
+    check(
+        &format!("{SERVICE}global: {{labels: {{a: \"\", b: c}}}}"),
+        &["2: global.labels.a: without effect: an empty label"],
+    );
+    check(
+        &format!("{SERVICE}scrape: {{concurrency: 3, per_host: 4, key_scans: {{interval: 1h}}}}"),
+        &["2: scrape.per_host: without effect", "2: scrape.key_scans: without effect: no service has keys"],
+    );
+    check(&format!("{SERVICE}scrape: {{concurrency: 3, key_scans: {{interval: 5m}}}}"), &[]);
+    check(&format!("{SERVICE}scrape: {{key_scans: {{interval: 1h}}}}\ncollect: {{count_keys: [a]}}"), &[]);
+    check(&format!("{SERVICE}breaker: {{max_pause: 31s}}"), &["2: breaker.max_pause: is longer than two"]);
+    check(&format!("{SERVICE}breaker: {{max_pause: 31s}}\nglobal: {{scrape_interval: 16s}}"), &[]);
+    let of_lists = "health: {failover_max: 2m}\ndiscover: {interval: 1s}\n";
+    check(
+        &format!("{of_lists}{SERVICE}"),
+        &["1: health.failover_max: without effect", "2: discover.interval: without effect: all members"],
+    );
+    check(&format!("{of_lists}{}", service(sentinel)), &[]);
+    check(
+        "global: {scrape_interval: 1s}\ncredentials: [{name: p, match: {hosts: [h]}}]\n\
+         scrape: {concurrency: 7, allow: [h]}\nhealth: {failures_to_down: 2}\nweb: {service_label: s}",
+        &[
+            "1: global: without effect: there are no services",
+            "2: credentials: without effect",
+            "3: scrape.concurrency: without effect",
+            "5: web.service_label: without effect",
+        ],
     );
 }
 
@@ -539,6 +679,17 @@ fn tls_of_a_profile_is_there_where_it_is_said() {
     );
     check("tls: {ca_file: a.pem}", Some("/a.pem\")"));
     check("tls: {cert_file: a.pem, key_file: secret}", Some("/secret\"))"));
+    check("tls: {enabled: true}", Some("ca_file: None"));
+    check("tls: {enabled: false, server_name: n}", None);
+    check("sentinel_tls: {}", None);
+    let of_sentinels = |text: &str| {
+        let config = config(&format!("credentials: [{{name: p, match: {{hosts: [h]}}, {text}}}]"));
+        config.connect.profiles[0].sentinel_tls.clone()
+    };
+    assert_eq!(of_sentinels("tls: {server_name: n}"), SentinelTls::LikeData);
+    assert_eq!(of_sentinels("sentinel_tls: {enabled: false, server_name: n}"), SentinelTls::AsAddressed);
+    let named = crate::config::connect::Tls { server_name: Some("n".into()), ..Default::default() };
+    assert_eq!(of_sentinels("sentinel_tls: {server_name: n}"), SentinelTls::By(named));
 }
 
 #[test]
@@ -549,7 +700,8 @@ fn the_flags_are_what_a_document_begins_with() {
     flags.collect.search_indexes = regex::Regex::new("x").ok();
     flags.scrape.allow = HostPattern::parse_list("h").expect("a list");
     let check = |text: &str, expected: [&str; 4]| {
-        let config = over(flags.clone(), text).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+        let loaded = over(flags.clone(), text).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+        let config = loaded.config;
         let collect = config.discover.services.first().map_or(&config.collect, |service| &*service.collect);
         let pattern = collect.search_indexes.as_ref().map(|pattern| pattern.as_str().to_owned());
         let keys: Vec<_> = collect.keys.check.iter().map(|key| key.pattern.as_str()).collect();
@@ -609,10 +761,15 @@ fn document(path: &str, value: &str) -> String {
 #[test]
 fn the_defaults_of_the_rows_are_those_of_the_structs() {
     // What must be there beside the field.
-    const BESIDE: [(&str, &str, &str); 4] = [
+    const BESIDE: [(&str, &str, &str); 5] = [
         ("services[].cluster.", "services: [{name: a, cluster: {seeds: [h], ", "}}]"),
         ("services[].", "services: [{name: a, instances: [h], ", "}]"),
         ("credentials[].tls.", "credentials: [{name: a, match: {hosts: [h]}, tls: {", "}}]"),
+        (
+            "credentials[].sentinel_tls.",
+            "credentials: [{name: a, match: {hosts: [h]}, sentinel_tls: {",
+            "}}]",
+        ),
         ("", "{", "}"),
     ];
     let mut checked = 0;
@@ -634,6 +791,10 @@ fn every_row_explains_itself_and_has_an_example_that_is_right() {
     for (path, row) in paths() {
         assert!(row.meaning.ends_with('.') && row.meaning.len() > 8, "{path}: {}", row.meaning);
         assert!(!row.kind.is_empty(), "{path}");
+        if path == "global.labels" {
+            let refused = crate::config::validate::SERVICE_LABELS;
+            assert!(row.meaning.contains(&refused.join(", ")), "{}", row.meaning);
+        }
         if row.example.is_empty() {
             continue;
         }
@@ -668,13 +829,13 @@ fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
         let filed = config.connect.passwords.get("redis://h:6379").map(Secret::expose).unwrap_or_default();
         format!("{} {filed}", data.password.expose())
     };
-    let first = file.reload(|_| None).expect("it is all right");
+    let first = file.reload(|_| None).expect("it is all right").config;
     assert_eq!(password(&first), "hunter1 one");
     file = first.file.expect("where it came from");
     write("passwords.json", r#"{"h": "two"}"#);
     write("secret", "hunter2");
     write("r.yaml", &format!("{profile}health: {{failures_to_down: 9}}"));
-    let second = file.reload(|_| None).expect("it is all right");
+    let second = file.reload(|_| None).expect("it is all right").config;
     assert_eq!((password(&second).as_str(), second.resilience.health.failures_to_down), ("hunter2 two", 9));
     for (name, text, expected) in [
         ("passwords.json", "{", "passwords.json: is no password file"),
@@ -692,9 +853,9 @@ fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
     }
     // What was gone comes back with the next one.
     write("r.yaml", SERVICE);
-    let third = second.file.expect("where it came from").reload(|_| None).expect("it is all right");
+    let third = second.file.expect("where it came from").reload(|_| None).expect("it is all right").config;
     assert_eq!((third.scrape.target, third.connect.profiles.len()), (None, 0));
     write("r.yaml", "");
-    let fourth = third.file.expect("where it came from").reload(|_| None).expect("it is all right");
+    let fourth = third.file.expect("where it came from").reload(|_| None).expect("it is all right").config;
     assert_eq!((fourth.scrape.target.is_some(), fourth.resilience.health.failures_to_down), (true, 3));
 }

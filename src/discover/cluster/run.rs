@@ -26,12 +26,13 @@ use crate::config::credentials::Side;
 use crate::config::discover::{Service, Source};
 use crate::connect::{Deadline, Kind};
 use crate::discover::board::World;
+use crate::discover::names::{self, Names};
 use crate::discover::rewrite::rewrite;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many nodes are asked at once.
 const AT_ONCE: usize = 16;
@@ -137,6 +138,10 @@ struct Nodes {
     world: World,
     service: Arc<Service>,
     seeds: Vec<Address>,
+    /// What the names of the seeds stand for, where `dns` is true.
+    names: Names,
+    /// Where the seeds are reached.
+    reached: Vec<Address>,
     hostnames: bool,
     sessions: HashMap<Endpoint, Session>,
     /// Those of the last picture that was believed or not: either way they are worth asking.
@@ -148,7 +153,21 @@ struct Nodes {
 impl Nodes {
     fn new(world: World, service: Arc<Service>, seeds: Vec<Address>, hostnames: bool) -> Self {
         let (sessions, known, infos) = (HashMap::new(), BTreeMap::new(), HashMap::new());
-        Self { world, service, seeds, hostnames, sessions, known, infos }
+        let (names, reached) = (Names::default(), seeds.clone());
+        Self { world, service, seeds, names, reached, hostnames, sessions, known, infos }
+    }
+
+    /// All seeds, to be asked. With `dns` a name is all its addresses: a seed that is connected but tells nothing
+    /// of use must not hide the others behind its name.
+    async fn seeds(&mut self) -> Vec<Asked> {
+        if self.service.dns {
+            // Who takes longer keeps the addresses that it had.
+            let _ = timeout(PATIENCE, self.names.look_up(&self.seeds, &names::system)).await;
+            self.reached = self.names.reached(&self.seeds);
+        }
+        let want =
+            |address: &Address| Asked { id: None, address: address.clone(), want: Want::TableWithShards };
+        self.reached.iter().map(want).collect()
     }
 
     /// Asks one of the nodes whether the cluster is as that node said last. Not to answer counts as a change; it
@@ -185,18 +204,17 @@ impl Nodes {
         let mut failure: Option<Failure> = None;
         let mut wave = plan(&self.known, &follower.restless, round);
         // The seeds come in where nobody is known, and where those that are known tell nothing of use.
-        let want =
-            |address: &Address| Asked { id: None, address: address.clone(), want: Want::TableWithShards };
-        let mut seeds = Some(self.seeds.iter().map(want).collect::<Vec<_>>());
+        let mut are_seeds_left = true;
         if follower.service.failure.is_some() {
-            wave.extend(seeds.take().unwrap_or_default());
+            wave.extend(self.seeds().await);
+            are_seeds_left = false;
         }
         for _ in 0..4 {
             if wave.is_empty()
                 && !said.iter().any(|said| said.table.is_some())
-                && let Some(seeds) = seeds.take()
+                && std::mem::take(&mut are_seeds_left)
             {
-                wave = seeds;
+                wave = self.seeds().await;
             }
             wave.retain(|node| asked.insert(node.address.endpoint.clone()));
             for answer in self.ask_all(std::mem::take(&mut wave), follower, is_restless).await {
@@ -273,7 +291,7 @@ impl Nodes {
                 let is_silent = asked.id.as_ref().is_some_and(|id| follower.remembered.silent.contains(id));
                 // One that hangs is not to keep us from seeing who takes its place.
                 let patience = if is_silent && is_restless { RESTLESS.min(longest) } else { longest };
-                let seed = self.seeds.iter().find(|seed| seed.endpoint == asked.address.endpoint);
+                let seed = self.reached.iter().find(|seed| seed.endpoint == asked.address.endpoint);
                 let by = seed.unwrap_or(&asked.address).clone();
                 running.spawn(ask(
                     self.world.clone(),

@@ -8,10 +8,11 @@
 //! What a newcomer would get wrong: during a failover the Sentinels learn of the new master one after the
 //! other. So everything is decided anew with every single answer, not once they all have answered.
 
-use super::episode::{Episode, Phases, Signs, Turn};
+use super::episode::{self, Episode, Phases, Signs, Turn};
 use super::event::{Event, Hello};
 use super::fellows::Fellows;
 use super::members::{Change, Members, Named};
+use super::naming::Naming;
 use super::reply::{Answer, Flags, Instance, PHASES, Useless};
 use crate::config::{Address, discover};
 use crate::discover::lasting::Lasting;
@@ -30,8 +31,9 @@ const FRESH: Duration = Duration::from_secs(2);
 /// How long a state must last before it is told: during a failover Sentinels disagree for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A phase that was heard of so long ago belongs to another failover.
-const RECENT: Duration = Duration::from_secs(2);
+/// A phase that was heard of so long ago belongs to another failover. Of a planned one, nobody but its leader
+/// knows for the first two or three seconds.
+const RECENT: Duration = Duration::from_secs(5);
 
 /// Now, by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +83,8 @@ pub struct Belief {
     /// The master that was named before any was confirmed.
     first_named: Option<Arc<str>>,
     episode: Option<Episode>,
+    /// When the last failover ended with the same master.
+    given_up: Option<Instant>,
     /// Phases heard of before the failover was seen.
     heard: Phases,
     history: History,
@@ -89,8 +93,11 @@ pub struct Belief {
     urgent: Option<(Instant, (u64, Option<Instant>))>,
     /// Since when a Sentinel is ahead of the master that is confirmed.
     ahead: Option<Instant>,
-    /// How long a Sentinel that is ahead, or a closer look, may hold things open.
+    /// How long a Sentinel that is ahead, or alone with its signs, or a closer look, may hold things open.
     pub failover_max: Duration,
+    /// How often Sentinels are asked while nothing is under way.
+    pub interval: Duration,
+    naming: Naming,
     disagreement: Lasting,
     no_majority: Lasting,
     no_quorum: Lasting,
@@ -116,12 +123,15 @@ impl Belief {
             votes: vec![],
             first_named: None,
             episode: None,
+            given_up: None,
             heard: Phases::default(),
             history: History::default(),
             answered: None,
             urgent: None,
             ahead: None,
             failover_max: crate::config::resilience::Health::default().failover_max,
+            interval: discover::Discover::default().interval,
+            naming: Naming::default(),
             disagreement: Lasting::default(),
             no_majority: Lasting::default(),
             no_quorum: Lasting::default(),
@@ -136,6 +146,11 @@ impl Belief {
     pub fn resume(&mut self, known: &Service, now: Instant) {
         self.members.resume(&known.members, now);
         self.master_before = known.master.clone();
+    }
+
+    /// The names of those that are listed stand for these addresses now.
+    pub fn list(&mut self, listed: &[Address], now: Instant) {
+        self.fellows.list(listed, now);
     }
 
     /// Whom to ask.
@@ -205,9 +220,15 @@ impl Belief {
 
     /// Draws the conclusions of all that came in.
     pub fn decide(&mut self, now: Moment) -> Vec<Notice> {
+        let unnamed = self.naming.turn(now.at, self.interval);
+        if unnamed > 0 {
+            let message = format!("And {unnamed} more servers that came, went, fell silent or answer again.");
+            self.notice(Kind::Topology, None, None, message);
+        }
         self.fellows.learn(&self.service, now.at);
         self.name_members(now.at);
         self.vote();
+        self.begin_failover(now.at);
         self.confirm(now);
         self.follow_failover(now);
         self.tell(now.at);
@@ -251,15 +272,23 @@ impl Belief {
             master.instance = self.members.same(master.instance.clone());
         }
         if is_first && !joined.is_empty() {
-            let message = format!("The Sentinels name these members: {}.", joined.join(", "));
+            let (told, more) = joined.split_at(self.naming.names(joined.len()));
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            let message = format!("The Sentinels name these members: {}{more}.", told.join(", "));
             self.notice(Kind::Topology, None, None, message);
             return;
         }
         for instance in joined {
+            if !self.naming.names_one() {
+                continue;
+            }
             let message = format!("{instance} is a member now: the Sentinels name it.");
             self.notice(Kind::Topology, None, Some(&instance), message);
         }
         for instance in left {
+            if !self.naming.names_one() {
+                continue;
+            }
             let message = format!("{instance} is no member any more: no Sentinel names it.");
             self.notice(Kind::Topology, Some(&instance), None, message);
         }
@@ -337,12 +366,52 @@ impl Belief {
         });
     }
 
-    fn follow_failover(&mut self, now: Moment) {
+    /// What those say of a failover now that do not lag behind the master that is confirmed: what those hold
+    /// nobody cares for.
+    fn signs(&self) -> Signs {
+        let epoch = self.master.as_ref().map(|master| master.epoch);
         let answering = self.fellows.answering();
-        // A Sentinel that lags behind the master that is confirmed tells of one that nobody cares for.
+        let answers = answering.iter().map(|(_, answer)| *answer);
+        Signs::of(
+            answers.filter(|answer| Some(answer.master.epoch) >= epoch),
+            self.fellows.distinct().len(),
+            epoch,
+        )
+    }
+
+    /// Decided before another master is confirmed, for the answer that agrees with the first sign may be the
+    /// one that makes the majority.
+    fn begin_failover(&mut self, now: Instant) {
+        let signs = self.signs();
+        let rests = self.given_up.is_some_and(|since| now.saturating_duration_since(since) < episode::APART);
+        if self.episode.is_some() || !signs.begin() || rests {
+            return;
+        }
+        let from = self.master.as_ref().map(|master| master.instance.clone());
+        let from = from.or(self.first_named.clone()).or_else(|| {
+            // Nobody stands with a majority yet: the one that it is about.
+            let answering = self.fellows.answering();
+            let (_, answer) = answering.iter().find(|(_, answer)| Signs::is_one(answer))?;
+            let address = rewrite(&self.service, answer.master.instance.address.clone());
+            Some(self.members.instance(&address))
+        });
+        let heard = std::mem::take(&mut self.heard);
+        let is_recent = heard.first().is_some_and(|at| now.saturating_duration_since(at) <= RECENT);
+        let heard = if is_recent { heard } else { Phases::default() };
+        self.episode = Some(Episode::begin(from.clone(), heard, now));
+        let name = from.as_deref().unwrap_or("the master");
+        let message = if signs.is_down {
+            format!("A failover begins: a quorum of Sentinels holds {name} for down.")
+        } else {
+            format!("A failover begins: a Sentinel replaces {name}, which is not down.")
+        };
+        self.notice(Kind::Failover, from.as_deref(), None, message);
+    }
+
+    fn follow_failover(&mut self, now: Moment) {
+        let signs = self.signs();
+        let answering = self.fellows.answering();
         let epoch = self.master.as_ref().map_or(0, |master| master.epoch);
-        let current = answering.iter().filter(|(_, answer)| answer.master.epoch >= epoch);
-        let signs = Signs::of(current.map(|(_, answer)| *answer));
         // One that is ahead of the others tells of a success that is still to come, but not for ever.
         let is_ahead = self.votes.iter().any(|(other, _)| *other > epoch);
         self.ahead = if is_ahead { self.ahead.or(Some(now.at)) } else { None };
@@ -361,30 +430,9 @@ impl Belief {
                 concerned.extend(moved.map(|address| self.members.instance(&address)));
             }
         }
-        if self.episode.is_none() && signs.any() {
-            let from = self.master.as_ref().map(|master| master.instance.clone());
-            let from = from.or(self.first_named.clone()).or_else(|| {
-                // Nobody stands with a majority yet: the one that it is about.
-                let (_, answer) =
-                    answering.iter().find(|(_, answer)| Signs::of([*answer].into_iter()).any())?;
-                let address = rewrite(&self.service, answer.master.instance.address.clone());
-                Some(self.members.instance(&address))
-            });
-            let heard = std::mem::take(&mut self.heard);
-            let is_recent = heard.first().is_some_and(|at| now.at.saturating_duration_since(at) <= RECENT);
-            let heard = if is_recent { heard } else { Phases::default() };
-            self.episode = Some(Episode::begin(from.clone(), heard, now.at));
-            let name = from.as_deref().unwrap_or("the master");
-            let message = if signs.is_down {
-                format!("A failover begins: a quorum of Sentinels holds {name} for down.")
-            } else {
-                format!("A failover begins: a Sentinel replaces {name}, which is not down.")
-            };
-            self.notice(Kind::Failover, from.as_deref(), None, message);
-        }
         let Some(episode) = &mut self.episode else { return };
         episode.members.extend(concerned);
-        let turn = episode.watch(signs, is_settled, now.at);
+        let turn = episode.watch(signs, is_settled, self.failover_max, now.at);
         match turn {
             None => {}
             Some(Turn::GaveUp) => {
@@ -396,7 +444,10 @@ impl Belief {
                 self.history.aborted += 1;
                 self.notice(Kind::Failover, from.as_deref(), from.as_deref(), message);
             }
-            Some(Turn::Over) => self.end_failover(),
+            Some(Turn::Over) => {
+                self.given_up = (!episode.is_completed).then_some(now.at);
+                self.end_failover();
+            }
             Some(Turn::Lost) => {
                 let from = self.episode.take().and_then(|episode| episode.from);
                 let name = from.as_deref().unwrap_or("the master");
@@ -441,10 +492,14 @@ impl Belief {
             let why = fellow.failure.as_ref().map_or(String::new(), |useless| useless.message.clone());
             // Not asked yet is not silent; and one failure is none.
             let is_silent = fellow.failures >= 2 || (state.is_told() && fellow.answer().is_none());
-            match state.turn(is_silent, now, PATIENCE) {
-                Some(true) => say("unreachable", format!("Sentinel {instance} does not answer: {why}.")),
-                Some(false) => say("reachable", format!("Sentinel {instance} answers again.")),
-                None => {}
+            let Some(is_silent) = state.turn(is_silent, now, PATIENCE) else { continue };
+            // Those that the operator listed nobody can invent.
+            if !fellow.is_listed && !self.naming.names_one() {
+                continue;
+            }
+            match is_silent {
+                true => say("unreachable", format!("Sentinel {instance} does not answer: {why}.")),
+                false => say("reachable", format!("Sentinel {instance} answers again.")),
             }
         }
         let known = self.fellows.distinct().len();

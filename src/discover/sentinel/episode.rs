@@ -1,7 +1,8 @@
 //! A failover from its first sign to its end. Pure.
 //!
-//! It begins when a Sentinel says that a quorum holds the master for down, or that it replaces it. It ends when
-//! no Sentinel says either any more. What happened in between is *completed* if another master was confirmed,
+//! It begins when a Sentinel says that a quorum holds the master for down and as many do miss it, or when one
+//! replaces it and another one agrees that something is the matter: no Sentinel begins one alone. It ends when
+//! there is no sign of either any more. What happened in between is *completed* if another master was confirmed,
 //! else *aborted*.
 //!
 //! What a newcomer would get wrong: most Sentinels only watch. The phases are those of the leader, and another
@@ -17,6 +18,10 @@ use std::time::{Duration, Instant};
 /// never of the same moment.
 const CALM: Duration = Duration::from_millis(500);
 
+/// Failovers that are given up are so far apart, be they one after the other or attempts of the same: Sentinel
+/// itself waits longer, so what comes sooner is one that says now this, now that.
+pub const APART: Duration = Duration::from_secs(5);
+
 /// After so long without a sign a failover is over even where no majority can say how it ended.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -27,25 +32,57 @@ pub struct Signs {
     pub is_down: bool,
     /// Somebody replaces it.
     pub is_attempted: bool,
+    /// More than one say that something is the matter; where there is but one, it does.
+    pub is_agreed: bool,
     /// How far the one that is furthest is.
     pub phase: Option<&'static str>,
 }
 
 impl Signs {
-    /// The signs of all that answer.
-    pub fn of<'a>(answers: impl Iterator<Item = &'a Answer>) -> Self {
+    /// The signs of those that answer, of so many that are known. `epoch`: that of the confirmed master; who is
+    /// ahead of it knows of a failover, too.
+    pub fn of<'a>(answers: impl Iterator<Item = &'a Answer>, known: usize, epoch: Option<u64>) -> Self {
         let mut signs = Self::default();
+        let (mut missing, mut witnesses, mut quorum) = (0, 0, None);
         for answer in answers {
             let (flags, phase) = (answer.master.instance.flags, answer.master.phase);
             signs.is_down |= flags.o_down;
-            signs.is_attempted |= flags.failover_in_progress || phase.is_some();
+            signs.is_attempted |= Self::is_attempt(answer);
             signs.phase = later(signs.phase, phase);
+            let is_ahead = epoch.is_some_and(|epoch| answer.master.epoch > epoch);
+            missing += usize::from(Self::is_missed(answer));
+            witnesses += usize::from(Self::is_missed(answer) || Self::is_attempt(answer) || is_ahead);
+            quorum = quorum.max(answer.master.quorum);
         }
+        // What one claims to be the quorum makes it neither one alone nor out of reach.
+        let majority = known / 2 + 1;
+        let least = majority.min(2);
+        let quorum = quorum.map_or(majority, |quorum| (quorum as usize).clamp(least, majority));
+        signs.is_down &= missing >= quorum;
+        signs.is_agreed = witnesses >= least;
         signs
     }
 
+    fn is_attempt(answer: &Answer) -> bool {
+        answer.master.instance.flags.failover_in_progress || answer.master.phase.is_some()
+    }
+
+    fn is_missed(answer: &Answer) -> bool {
+        answer.master.instance.flags.s_down || answer.master.instance.flags.o_down
+    }
+
+    /// Whether one says that a failover is under way, or about to begin.
+    pub fn is_one(answer: &Answer) -> bool {
+        answer.master.instance.flags.o_down || Self::is_attempt(answer)
+    }
+
+    /// Whether a failover begins.
+    pub fn begin(self) -> bool {
+        self.is_down || (self.is_attempted && self.is_agreed)
+    }
+
     /// Whether there is any.
-    pub fn any(self) -> bool {
+    fn any(self) -> bool {
         self.is_down || self.is_attempted
     }
 }
@@ -116,6 +153,10 @@ pub struct Episode {
     pub aborted: u64,
     /// Why the last Sentinel gave up.
     pub reason: Option<&'static str>,
+    /// When the last attempt failed.
+    gave_up: Option<Instant>,
+    /// When more than one agreed last.
+    agreed: Instant,
     calm_since: Option<Instant>,
     signless_since: Option<Instant>,
     unattempted_since: Option<Instant>,
@@ -144,6 +185,8 @@ impl Episode {
             is_attempted: false,
             aborted: 0,
             reason: None,
+            gave_up: None,
+            agreed: now,
             calm_since: None,
             signless_since: None,
             unattempted_since: None,
@@ -151,8 +194,18 @@ impl Episode {
     }
 
     /// Takes the signs of now. `is_settled`: a majority holds the master that is confirmed, and nobody is ahead
-    /// of it.
-    pub fn watch(&mut self, signs: Signs, is_settled: bool, now: Instant) -> Option<Turn> {
+    /// of it. `alone`: how long one may be alone with its attempt, as the leader is that is not done yet.
+    pub fn watch(
+        &mut self,
+        mut signs: Signs,
+        is_settled: bool,
+        alone: Duration,
+        now: Instant,
+    ) -> Option<Turn> {
+        if signs.is_agreed {
+            self.agreed = now;
+        }
+        signs.is_attempted &= now.saturating_duration_since(self.agreed) < alone;
         if let Some(phase) = signs.phase {
             self.phases.heard(phase, now);
         }
@@ -168,6 +221,7 @@ impl Episode {
         let is_over = lasts(is_calm, &mut self.calm_since, CALM);
         let is_given_up = !self.is_completed && self.is_attempted && !signs.is_attempted && is_settled;
         let is_given_up = lasts(is_given_up, &mut self.unattempted_since, CALM);
+        let rests = self.gave_up.is_some_and(|at| now.saturating_duration_since(at) < APART);
         let is_lost = lasts(!signs.any(), &mut self.signless_since, FORGOTTEN);
         if is_over {
             return Some(Turn::Over);
@@ -175,7 +229,8 @@ impl Episode {
         if is_lost {
             return Some(Turn::Lost);
         }
-        is_given_up.then(|| {
+        (is_given_up && !rests).then(|| {
+            self.gave_up = Some(now);
             self.is_attempted = false;
             self.phases = Phases::default();
             Turn::GaveUp

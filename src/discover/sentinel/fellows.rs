@@ -38,6 +38,9 @@ pub struct Fellow {
     pub instance: Arc<str>,
     /// Whether the operator listed it.
     pub is_listed: bool,
+    /// Whether it is one of several addresses of what the operator listed. Some of them may be of the same Sentinel,
+    /// or lead nowhere, as IPv6 often does: it counts once it has answered.
+    is_expanded: bool,
     /// Its run id, once it is known.
     pub id: Option<Arc<str>>,
     /// What it said last.
@@ -56,7 +59,8 @@ impl Fellow {
     fn new(address: Address, is_listed: bool, id: Option<Arc<str>>, now: Instant) -> Self {
         let instance = Member::instance_of(&address);
         let (last, failure, failures) = (None, None, 0);
-        Self { address, instance, is_listed, id, last, failure, failures, named: now, is_vouched: false }
+        let (named, is_expanded, is_vouched) = (now, false, false);
+        Self { address, instance, is_listed, is_expanded, id, last, failure, failures, named, is_vouched }
     }
 
     /// What it says now; `None` while it does not answer.
@@ -66,7 +70,8 @@ impl Fellow {
 
     /// Whether it counts when it is asked what a majority is.
     fn counts(&self) -> bool {
-        self.is_listed || self.is_vouched || self.answer().is_some()
+        let is_listed = self.is_listed && (!self.is_expanded || self.id.is_some());
+        is_listed || self.is_vouched || self.answer().is_some()
     }
 }
 
@@ -87,6 +92,28 @@ impl Fellows {
             }
         }
         Self { all }
+    }
+
+    /// Takes the addresses for which those that are listed stand now. One that is listed no more is one of those that others name, or goes.
+    pub fn list(&mut self, listed: &[Address], now: Instant) {
+        let is_same = |fellow: &Fellow, address: &Address| fellow.address.endpoint == address.endpoint;
+        for fellow in self.all.iter_mut().filter(|fellow| fellow.is_listed) {
+            if !listed.iter().any(|address| is_same(fellow, address)) {
+                (fellow.is_listed, fellow.named) = (false, now);
+            }
+        }
+        for address in listed.iter().take(MOST_SENTINELS) {
+            let known = self.all.iter().position(|fellow| is_same(fellow, address));
+            let at = known.unwrap_or(self.all.len());
+            if known.is_none() {
+                self.all.push(Fellow::new(address.clone(), false, None, now));
+            }
+            let fellow = &mut self.all[at];
+            if !fellow.is_listed {
+                (fellow.is_listed, fellow.is_expanded) = (true, true);
+                fellow.address = address.clone();
+            }
+        }
     }
 
     /// Everybody whom we ask.

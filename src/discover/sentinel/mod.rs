@@ -1,11 +1,12 @@
 //! Members by Sentinel: who they are, and where the master is, through failovers.
 //!
-//! - `belief`: what to believe; `fellows`, `members`, `episode`: its parts. Pure
-//! - `reply`, `event`: what Sentinels and members say, read. Pure
+//! - `belief`: what to believe; `fellows`, `members`, `episode`, `naming`: its parts. Pure
+//! - [`reply`], [`event`]: what Sentinels and members say, read. Pure
 //! - `watch`: the conversations
+//! - `listed`: names that stand for several Sentinels
 //!
 //! Every Sentinel is asked at `discover.interval`, and every 100 ms while something is under way; an event or a
-//! greeting with news has all of them asked at once. Every answer is weighed when it comes.
+//! greeting with news has all of them asked at once, but each 20 ms at most. Every answer is weighed when it comes.
 //! ACL on Sentinels: `+sentinel|master +sentinel|get-master-addr-by-name +sentinel|replicas
 //! +sentinel|sentinels +sentinel|ckquorum +sentinel|myid +info +psubscribe +ping &*`; on members: `+role +info
 //! +subscribe +ping &__sentinel__:hello`.
@@ -15,10 +16,12 @@
 
 mod belief;
 mod episode;
-mod event;
+pub mod event;
 mod fellows;
+mod listed;
 mod members;
-mod reply;
+mod naming;
+pub mod reply;
 mod watch;
 
 use super::board::World;
@@ -35,6 +38,9 @@ use watch::{Heard, Watch};
 
 /// How often Sentinels are asked while something is under way.
 const URGENT: Duration = Duration::from_millis(100);
+
+/// All Sentinels are asked out of turn at most so often, whatever is published.
+const CALLS_APART: Duration = Duration::from_millis(20);
 
 /// What waits to be weighed; whoever has more to tell waits.
 const WAITING: usize = 256;
@@ -64,7 +70,36 @@ pub async fn run(world: World, service: Arc<discover::Service>) {
     }
     let conversations = Conversations { watch, all: JoinSet::new(), running: BTreeMap::new() };
     let wake = BTreeMap::new();
-    Provider { world, belief, conversations, pace, hearing, wake, published: None }.follow().await;
+    Provider { world, belief, conversations, pace, hearing, wake, calls: Calls::default(), published: None }
+        .follow()
+        .await;
+}
+
+/// When all Sentinels are asked out of turn: one that publishes without end is not to have all asked without end.
+#[derive(Debug, Default)]
+struct Calls {
+    is_wanted: bool,
+    last: Option<Instant>,
+}
+
+impl Calls {
+    /// How long until they may be asked, if that is wanted.
+    fn wait(&self, now: Instant) -> Duration {
+        if !self.is_wanted {
+            return Duration::MAX;
+        }
+        self.last
+            .map_or(Duration::ZERO, |last| CALLS_APART.saturating_sub(now.saturating_duration_since(last)))
+    }
+
+    /// Whether they are to be asked now.
+    fn are_due(&mut self, now: Instant) -> bool {
+        let are_due = self.wait(now).is_zero();
+        if are_due {
+            *self = Self { is_wanted: false, last: Some(now) };
+        }
+        are_due
+    }
 }
 
 /// The loop that weighs what the conversations bring.
@@ -76,6 +111,7 @@ struct Provider {
     hearing: mpsc::Receiver<Heard>,
     /// To have each Sentinel asked at once.
     wake: BTreeMap<Arc<str>, Arc<Notify>>,
+    calls: Calls,
     published: Option<(Service, Instant)>,
 }
 
@@ -85,8 +121,12 @@ impl Provider {
             self.decide();
             self.converse();
             self.publish();
+            let now = Instant::now();
+            if self.calls.are_due(now) {
+                self.wake.values().for_each(|wake| wake.notify_one());
+            }
             // States that last are told by the clock, whoever is silent.
-            let next = (*self.pace.borrow()).min(UNCHANGED);
+            let next = (*self.pace.borrow()).min(UNCHANGED).min(self.calls.wait(now));
             if let Ok(Some(heard)) = timeout(next, self.hearing.recv()).await {
                 self.take(heard);
             }
@@ -110,16 +150,19 @@ impl Provider {
             Heard::Hello(_) => {}
             Heard::Listening => self.ask_all(),
             Heard::Role(instance, is_master) => self.belief.role(&instance, is_master, now.at),
+            Heard::Listed(addresses) => self.belief.list(&addresses, now.at),
         }
     }
 
-    fn ask_all(&self) {
-        self.wake.values().for_each(|wake| wake.notify_one());
+    /// Has all asked soon.
+    fn ask_all(&mut self) {
+        self.calls.is_wanted = true;
     }
 
     fn decide(&mut self) {
         let now = Moment::now();
         let config = self.world.config.borrow().clone();
+        self.belief.interval = config.discover.interval;
         self.belief.failover_max = config.resilience.health.failover_max;
         let name = self.conversations.watch.service.name.clone();
         for notice in self.belief.decide(now) {
@@ -135,6 +178,11 @@ impl Provider {
     /// Begins the conversations that are wanted, and ends all others.
     fn converse(&mut self) {
         let mut wanted = BTreeSet::new();
+        let Watch { service, .. } = &self.conversations.watch;
+        if service.dns {
+            let key = (Purpose::Listed, service.name.clone());
+            self.conversations.keep(&mut wanted, key, Watch::listed);
+        }
         let sentinels: Vec<_> = self.belief.sentinels().map(|(i, a)| (i.clone(), a.clone())).collect();
         self.wake.retain(|instance, _| sentinels.iter().any(|(known, _)| known == instance));
         for (instance, address) in sentinels {
@@ -185,6 +233,7 @@ enum Purpose {
     Events,
     Greetings,
     Role,
+    Listed,
 }
 
 /// All conversations that are under way; they end with this.
@@ -222,5 +271,28 @@ impl Conversations {
                 self.watch.world.metrics.panics.increment();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_asked_at_once_and_then_once_in_a_while_however_many_events_come() {
+        let start = Instant::now();
+        let mut calls = Calls::default();
+        let mut check = |ms, is_event: bool, expected| {
+            calls.is_wanted |= is_event;
+            assert_eq!(calls.are_due(start + Duration::from_millis(ms)), expected, "after {ms} ms");
+        };
+        check(0, false, false);
+        check(1, true, true);
+        check(2, true, false);
+        check(20, true, false);
+        // The last event is not forgotten.
+        check(21, false, true);
+        check(200, false, false);
+        check(201, true, true);
     }
 }

@@ -8,7 +8,7 @@
 //! one is promoted, and the configuration epoch grows at that moment.
 
 use crate::config::Address;
-use crate::connect::{Kind, Reply};
+use crate::connect::{Kind, Replies, Reply};
 use crate::discover::rewrite::announced;
 use std::sync::Arc;
 
@@ -154,6 +154,25 @@ impl Instance {
     }
 }
 
+/// Reads one round: the replies to SENTINEL MASTER, GET-MASTER-ADDR-BY-NAME, REPLICAS, SENTINELS, CKQUORUM and
+/// INFO, of the Sentinel of that id. What follows them is not looked at.
+pub fn answer(replies: &Replies, id: Option<Arc<str>>) -> Result<Answer, Useless> {
+    let all: Vec<Reply<'_>> = replies.iter().collect();
+    let [watched, named, known, fellows, quorum, info, ..] = all[..] else {
+        return Err(Useless::shape("SENTINEL MASTER"));
+    };
+    let master = master(watched)?;
+    Ok(Answer {
+        id,
+        names: named_master(named).unwrap_or_else(|| master.instance.address.clone()),
+        replicas: replicas(known)?,
+        sentinels: sentinels(fellows)?,
+        can_authorise: can_authorise(quorum),
+        in_tilt: in_tilt(info),
+        master,
+    })
+}
+
 /// Reads SENTINEL MASTER.
 pub fn master(reply: Reply<'_>) -> Result<Master, Useless> {
     if let Some(refusal) = reply.error() {
@@ -225,10 +244,10 @@ pub fn says_master(role: Reply<'_>, info: Reply<'_>) -> Result<bool, Useless> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::connect::replay::Replay;
-    use crate::connect::{Batch, Converse, Deadline, Replies};
+    use crate::connect::{Batch, Converse, Deadline};
     use tokio::time::Instant;
 
     /// The replies that these bytes are.

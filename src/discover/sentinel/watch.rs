@@ -13,12 +13,11 @@ use crate::config::credentials::Side;
 use crate::config::{Address, discover};
 use crate::connect::subscribe::Channels;
 use crate::connect::{
-    Batch, Connection, Converse, Deadline, Error, Kind, Message, Replies, Reply, Subscription, Version,
+    Batch, Connection, Converse, Deadline, Error, Kind, Message, Replies, Subscription, Version,
 };
 use crate::discover::board::World;
 use crate::resilience::backoff::Backoff;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -58,6 +57,8 @@ pub enum Heard {
     Listening,
     /// A server said whether it is a master.
     Role(Arc<str>, bool),
+    /// Those that are listed, by other addresses than before.
+    Listed(Vec<Address>),
 }
 
 /// What all conversations of a service share.
@@ -84,9 +85,8 @@ struct Pauses {
 impl Pauses {
     fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        // Each hasher of the standard library has keys of its own. Never nothing: others need their turn.
-        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        BACKOFF.delay(self.failures, 0.5 + chance / 2.0)
+        // Never nothing: others need their turn.
+        BACKOFF.delay(self.failures, 0.5 + fastrand::f64() / 2.0)
     }
 }
 
@@ -291,6 +291,7 @@ impl Asker {
     ) -> Result<(), Error> {
         let name = &*watch.master;
         let mut batch = Batch::default();
+        // In the order in which `reply::answer` reads.
         batch.push(&["SENTINEL", "MASTER", name]);
         // In one read of the Sentinel with the former, so that both are of one moment.
         batch.push(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]);
@@ -305,21 +306,23 @@ impl Asker {
     }
 
     fn read(&self) -> Result<Answer, Useless> {
-        let missing = || Useless::shape("SENTINEL MASTER");
-        let all: Vec<Reply<'_>> = self.replies.iter().collect();
-        let [master, named, replicas, sentinels, quorum, info, ..] = all[..] else { return Err(missing()) };
-        let master = reply::master(master)?;
-        Ok(Answer {
-            id: self.id.clone(),
-            names: reply::named_master(named).unwrap_or_else(|| master.instance.address.clone()),
-            replicas: reply::replicas(replicas)?,
-            sentinels: reply::sentinels(sentinels)?,
-            can_authorise: reply::can_authorise(quorum),
-            in_tilt: reply::in_tilt(info),
-            master,
-        })
+        reply::answer(&self.replies, self.id.clone())
     }
 }
 
 /// Where MYID stands in the first round.
 const ID: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_differ_and_are_never_nothing() {
+        let first: Vec<_> = (0..50).map(|_| Pauses::default().next()).collect();
+        assert!(first.iter().all(|pause| (BACKOFF.base / 2..=BACKOFF.base).contains(pause)), "{first:?}");
+        assert!(first.iter().any(|pause| *pause != first[0]), "{first:?}");
+        let mut pauses = Pauses { failures: 20 };
+        assert!(pauses.next() >= BACKOFF.max / 2);
+    }
+}

@@ -61,8 +61,8 @@ impl ServerBuilder {
         }
     }
 
-    /// A Sentinel: it knows none of the directives of a data node.
-    pub(crate) fn sentinel(part: Part, config: Vec<String>) -> Self {
+    /// A Sentinel with these lines in its configuration: it knows none of the directives of a data node.
+    pub fn sentinel(part: Part, config: Vec<String>) -> Self {
         Self { config, sentinel: true, ..Self::new(part) }
     }
 

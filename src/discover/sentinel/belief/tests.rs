@@ -3,7 +3,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `s1 3 A` | Sentinel s1 answers: at epoch 3 the master is A |
-//! | `s1 3 A>B promoted` | the same, it watches A and names B already; flags of A, or a phase, may follow |
+//! | `s1 3 A>B promoted` | the same, it watches A and names B already; flags of A, a phase, or `quorum=3` may follow |
 //! | `s1 -` | it does not answer |
 //! | `A master`, `A replica` | what A says of its role |
 //! | `+500` | so many milliseconds pass |
@@ -48,11 +48,13 @@ fn answer(own: &str, of: usize, epoch: u64, watches: &str, names: &str, more: &[
     let mut flags = Flags::default();
     let mut phase = None;
     let mut moved = Flags::default();
+    let mut quorum = Some(2);
     for word in more {
         match *word {
             "s_down" => flags.s_down = true,
             "o_down" => (flags.s_down, flags.o_down) = (true, true),
             "promoted" => moved.promoted = true,
+            word if word.starts_with("quorum=") => quorum = word["quorum=".len()..].parse().ok(),
             word => {
                 let known = PHASES.iter().find(|(name, _)| *name == word).expect("a flag or a phase");
                 (phase, flags.failover_in_progress) = (Some(known.0), true);
@@ -64,7 +66,7 @@ fn answer(own: &str, of: usize, epoch: u64, watches: &str, names: &str, more: &[
     Answer {
         id: Some(own.into()),
         names: instance(names, "", Flags::default()).address,
-        master: Watched { instance: instance(watches, "", flags), epoch, quorum: Some(2), phase },
+        master: Watched { instance: instance(watches, "", flags), epoch, quorum, phase },
         replicas: SERVERS
             .iter()
             .filter(replica)
@@ -308,6 +310,8 @@ fn a_failover_is_followed_from_its_first_sign_to_its_end() {
          failover -
          told
          s1 1 A o_down
+         failover -
+         s2 1 A s_down
          failover o_down A
          told A>-
          +10
@@ -382,8 +386,10 @@ fn sentinels_own_phases_are_timed() {
 fn a_failover_that_ends_with_the_same_master_was_aborted() {
     from_agreed(
         "s1 1 A o_down
+         s2 1 A s_down
          told A>-
          s1 1 A
+         s2 1 A
          +400
          history 0 0
          +400
@@ -395,6 +401,7 @@ fn a_failover_that_ends_with_the_same_master_was_aborted() {
     // A second attempt while the master stays dead is one more.
     from_agreed(
         "s1 1 A o_down wait_start
+         s2 1 A s_down
          s1 1 A o_down select_slave
          event -no-good-slave
          s1 1 A o_down
@@ -402,6 +409,7 @@ fn a_failover_that_ends_with_the_same_master_was_aborted() {
          history 0 1
          told A>- A>A
          failover o_down A
+         +5000
          s1 1 A o_down select_slave
          s1 1 A o_down
          +600
@@ -540,6 +548,7 @@ fn a_closer_look_ends_and_begins_again_with_the_next_failover() {
          +61000
          calm
          s1 1 A o_down
+         s2 1 A s_down
          urgent
          +61000
          calm
@@ -563,9 +572,197 @@ fn one_that_lags_behind_keeps_no_failover_open() {
          failover -
          history 1 0
          s1 2 B o_down
+         s2 2 B s_down
          told A>- A>B B>-
          failover o_down B",
     );
+}
+
+#[test]
+fn one_sentinel_begins_no_failover_alone() {
+    // Whatever it claims.
+    for claim in
+        ["o_down", "s_down", "o_down wait_start", "wait_promotion", "o_down quorum=1", "o_down quorum=0"]
+    {
+        from_agreed(&format!(
+            "event wait_start
+             s1 1 A {claim}
+             failover -
+             +3000
+             s1 1 A>B {claim} promoted
+             s1 1 A
+             event -why
+             +3000
+             failover -
+             told
+             history 0 0"
+        ));
+    }
+    // As many as the quorum miss the master, and one of them says that they do.
+    from_agreed("s1 1 A s_down\n s2 1 A s_down\n failover -\n s1 1 A o_down\n failover o_down A\n told A>-");
+    from_agreed("s1 1 A o_down quorum=1\n s2 1 A s_down\n failover o_down A");
+    // No claim puts it out of reach.
+    from_agreed("s1 1 A o_down\n s2 1 A s_down quorum=99\n failover o_down A");
+    let of_five = "s1 1 A\n s2 1 A\n s3 1 A\n s4 1 A\n s5 1 A\n A master\n = A@1\n";
+    check(5, &format!("{of_five} s1 1 A o_down\n failover -\n s2 1 A s_down\n failover o_down A"));
+    let of_three = "s1 1 A o_down quorum=9\n s2 1 A s_down\n failover -\n s3 1 A s_down\n failover o_down A";
+    check(5, &format!("{of_five} {of_three}"));
+    // One that answers no more says nothing; a single Sentinel is all that there is.
+    from_agreed("s2 1 A s_down\n s2 -\n s1 1 A o_down\n failover -");
+    check(1, "s1 1 A\n A master\n s1 1 A o_down\n failover o_down A");
+    check(1, "s1 1 A\n A master\n s1 1 A wait_start\n failover wait_start A");
+}
+
+#[test]
+fn a_planned_failover_begins_once_another_sentinel_agrees() {
+    let alone = "event wait_start
+         s1 1 A wait_start
+         +900
+         s1 1 A wait_promotion
+         +900
+         s1 2 A>B reconf_slaves promoted
+         failover -
+         told\n";
+    from_agreed(&format!(
+        "{alone}
+         s2 2 B
+         failover reconf_slaves A B
+         told A>-
+         B master
+         = B@2
+         told A>B
+         history 1 0"
+    ));
+    // The same answer makes the majority, too.
+    from_agreed(&format!(
+        "{alone}
+         B master
+         s2 2 B
+         = B@2
+         failover reconf_slaves A B
+         told A>- A>B
+         history 1 0"
+    ));
+    // One that misses the master, or replaces it as well, agrees.
+    from_agreed("s1 1 A wait_start\n s2 1 A s_down\n failover wait_start A");
+    from_agreed("s1 1 A wait_start\n s2 1 A select_slave\n failover select_slave A");
+}
+
+#[test]
+fn one_sentinel_keeps_no_failover_open_alone() {
+    from_agreed(
+        "s1 1 A o_down wait_start
+         s2 1 A s_down
+         s2 1 A
+         +50000
+         s1 1 A o_down wait_start
+         failover wait_start A
+         +11000
+         +600
+         history 0 1
+         failover -
+         told A>- A>A
+         s1 1 A wait_promotion
+         +9000
+         failover -",
+    );
+}
+
+#[test]
+fn failovers_that_are_given_up_are_seconds_apart() {
+    let down = "s1 1 A o_down\n s2 1 A s_down\n";
+    let well = "s1 1 A\n s2 1 A\n +300\n +300\n";
+    from_agreed(&format!(
+        "{down} failover o_down A
+         {well} failover -
+         history 0 1
+         told A>- A>A
+         +2000
+         {down} failover -
+         {well}
+         +1000
+         {down} failover -
+         told
+         history 0 1
+         +1500
+         failover o_down A
+         told A>-"
+    ));
+    // Another master is confirmed all the same, and after a success the next one begins at once.
+    from_agreed(&format!(
+        "{down} {well} failover -
+         told A>- A>A
+         {down} failover -
+         s1 2 B
+         s2 2 B
+         B master
+         = B@2
+         history 1 1
+         told A>B"
+    ));
+    from_agreed(&format!(
+        "{down}
+         s1 2 B
+         s2 2 B
+         B master
+         +300
+         +600
+         failover -
+         told A>- A>B
+         s1 2 B o_down
+         s2 2 B s_down
+         failover o_down B"
+    ));
+    // So are the attempts of one failover.
+    let flip = "s1 1 A o_down wait_start\n +100\n s1 1 A o_down\n +300\n +300\n";
+    from_agreed(&format!("{down} {flip} history 0 1\n {flip} {flip} history 0 1\n +4000\n history 0 2"));
+}
+
+#[test]
+fn ten_servers_are_told_by_name_in_one_round() {
+    let start = Moment::now();
+    let mut belief = Belief::new(wanted(&["s1", "s2"]), start.at);
+    let mut at = |ms: u64, replicas: std::ops::Range<usize>, sentinels: usize| {
+        let now = Moment { at: start.at + Duration::from_millis(ms), ..start };
+        belief.answered("s2:26379", Ok(answer("s2", 2, 0, "A", "A", &[])), now);
+        let mut answer = answer("s1", 2, 0, "A", "A", &[]);
+        let number = |host: char| move |n| format!("{host}x{n}");
+        answer.replicas = replicas.map(number('r')).map(|n| instance(&n, "", Flags::default())).collect();
+        answer.sentinels.extend((0..sentinels).map(number('s')).map(|n| instance(&n, &n, Flags::default())));
+        belief.answered("s1:26379", Ok(answer), now);
+        for n in 0..sentinels {
+            let silent = Useless { kind: crate::connect::Kind::Timeout, message: "silence".into() };
+            belief.answered(&format!("sx{n}:26379"), Err(silent), now);
+        }
+        belief.decide(now).into_iter().map(|notice| notice.message).collect::<Vec<_>>()
+    };
+    let first = at(0, 0..300, 0);
+    let named = (100..106).map(|n| format!(", rx{n}:6379")).collect::<String>();
+    assert_eq!(
+        first,
+        [format!("The Sentinels name these members: a:6379, b:6379, c:6379, rx0:6379{named} and 293 more.")]
+    );
+    // More within the same round are only counted.
+    assert_eq!(at(1000, 0..310, 0), <[String; 0]>::default());
+    let next = at(5000, 0..312, 0);
+    assert_eq!(next[0], "And 10 more servers that came, went, fell silent or answer again.");
+    assert_eq!(
+        next[1..],
+        ["rx310", "rx311"].map(|r| format!("{r}:6379 is a member now: the Sentinels name it."))
+    );
+    // Sentinels that it invents are told of as few.
+    for ms in [10_000, 11_000, 12_000, 14_500] {
+        let told = at(ms, 0..312, 50);
+        let expected = if ms == 14_500 { 10 } else { 0 };
+        assert_eq!(told.iter().filter(|line| line.starts_with("Sentinel sx")).count(), expected, "{told:?}");
+    }
+    assert_eq!(at(15_500, 0..312, 0).len(), 1, "and 40 more");
+    // Ever new ones: eleven lines in each round.
+    let mut lines = 0;
+    for round in 0..100 {
+        lines += at(20_000 + round * 100, round as usize * 300..round as usize * 300 + 300, 0).len();
+    }
+    assert_eq!(lines, 10 + 11 + 11, "parts of three rounds");
 }
 
 #[test]
