@@ -114,19 +114,19 @@ pub struct Connection {
     limits: Limits,
     /// Set while a batch is under way; stays set when it failed or was given up.
     broken: bool,
-    /// Bytes of answers since [`Self::take_heard`].
-    heard: usize,
+    /// When the last byte of an answer came.
+    heard: Option<Instant>,
 }
 
 impl Connection {
     fn new(stream: Box<dyn Stream>, address: String) -> Self {
         let limits = Limits::default();
-        Self { stream, address, server: None, database: 0, limits, broken: false, heard: 0 }
+        Self { stream, address, server: None, database: 0, limits, broken: false, heard: None }
     }
 
-    /// How many bytes of answers came since this was asked last, those of unfinished ones included.
-    pub fn take_heard(&mut self) -> usize {
-        std::mem::take(&mut self.heard)
+    /// When the last byte of an answer came, be it an unfinished one.
+    pub fn heard(&self) -> Option<Instant> {
+        self.heard
     }
 
     /// Whether the next batch may be asked here.
@@ -168,7 +168,7 @@ impl Connection {
                     let source = written.err().unwrap_or_else(end);
                     return Err(self.closed(source));
                 }
-                Ok(bytes) => self.heard += bytes,
+                Ok(_) => self.heard = Some(Instant::now()),
                 Err(source) => return Err(self.closed(source)),
             }
         }

@@ -110,7 +110,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
         () = snapshot.closed() => Ended::Unwanted,
         () = made_to_wait(permit.as_ref()) => Ended::Cut,
     };
-    let was_answered = lent.was_answered();
+    let was_answered = lent.was_answered_within(SLOW);
     target.take_back(lent);
     shared.return_buffers(buffers);
     match ended {
@@ -154,9 +154,8 @@ enum Ended {
     Unwanted,
     /// It had half a second or more, and had to make room. That is our lack of room, and says nothing of a server
     /// that was answering: no failure, no answer for its breaker, and nothing to show. One that has not answered a
-    /// byte until then has failed, whatever it was before. Else, where a thousand hang, each of them would be cut
-    /// each time, and none ever be known to be down. A server that answers a byte and then hangs is known to be
-    /// down when there is room to wait for it.
+    /// byte for [`SLOW`] has failed, whatever it was before. Else, where a thousand hang, each of them would be cut
+    /// each time, and none ever be known to be down.
     Cut,
 }
 

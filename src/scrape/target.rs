@@ -182,9 +182,10 @@ pub struct Lent {
 }
 
 impl Lent {
-    /// Whether the server answered anything, be it one byte, since the collection began.
-    pub fn was_answered(&mut self) -> bool {
-        self.connection.as_mut().is_some_and(|connection| connection.take_heard() > 0)
+    /// Whether the server answered anything, be it one byte, within this time.
+    pub fn was_answered_within(&self, time: Duration) -> bool {
+        let heard = self.connection.as_ref().and_then(Connection::heard);
+        heard.is_some_and(|at| at.elapsed() <= time)
     }
 }
 
@@ -217,9 +218,7 @@ impl Target {
     /// What a collection needs. The connection is given to one at a time; a second dials its own.
     pub fn lend(&self) -> Lent {
         let mut state = lock(&self.state);
-        let mut connection = state.connection.take();
-        // What it heard until now is no answer to what comes.
-        connection.as_mut().map(Connection::take_heard);
+        let connection = state.connection.take();
         Lent { connection, memory: state.memory.clone() }
     }
 
