@@ -26,7 +26,7 @@ mod watch;
 
 use super::board::World;
 use super::service::{Member, Service};
-use crate::config::discover;
+use crate::config::{Address, discover};
 use belief::{Belief, Moment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -181,7 +181,7 @@ impl Provider {
         let Watch { service, .. } = &self.conversations.watch;
         if service.dns {
             let key = (Purpose::Listed, service.name.clone());
-            self.conversations.keep(&mut wanted, key, Watch::listed);
+            self.conversations.keep(&mut wanted, key, None, Watch::listed);
         }
         let sentinels: Vec<_> = self.belief.sentinels().map(|(i, a)| (i.clone(), a.clone())).collect();
         self.wake.retain(|instance, _| sentinels.iter().any(|(known, _)| known == instance));
@@ -189,17 +189,21 @@ impl Provider {
             let wake = self.wake.entry(instance.clone()).or_default().clone();
             let key = (Purpose::Ask, instance.clone());
             let (asked, place) = (instance.clone(), address.clone());
-            self.conversations.keep(&mut wanted, key, |watch| watch.ask(asked, place, wake));
-            self.conversations.keep(&mut wanted, (Purpose::Events, instance), |w| w.events(address));
+            let at = Some(&address);
+            self.conversations.keep(&mut wanted, key, at, |watch| watch.ask(asked, place, wake));
+            let (key, place) = ((Purpose::Events, instance), address.clone());
+            self.conversations.keep(&mut wanted, key, at, |watch| watch.events(place));
         }
         for member in self.belief.members() {
             let key = (Purpose::Greetings, member.instance.clone());
-            self.conversations.keep(&mut wanted, key, |watch| watch.greetings(member.address.clone()));
+            let place = member.address.clone();
+            self.conversations.keep(&mut wanted, key, Some(&member.address), |watch| watch.greetings(place));
         }
         for member in self.belief.questions() {
             let Member { instance, address, .. } = Member::clone(&member);
             let key = (Purpose::Role, instance.clone());
-            self.conversations.keep(&mut wanted, key, |watch| watch.roles(instance, address));
+            let at = Some(&member.address);
+            self.conversations.keep(&mut wanted, key, at, |watch| watch.roles(instance, address));
         }
         self.conversations.end_others(&wanted);
     }
@@ -240,26 +244,34 @@ enum Purpose {
 struct Conversations {
     watch: Watch,
     all: JoinSet<()>,
-    running: BTreeMap<(Purpose, Arc<str>), AbortHandle>,
+    running: BTreeMap<(Purpose, Arc<str>), (Option<Address>, AbortHandle)>,
 }
 
 impl Conversations {
-    /// Keeps a conversation, or begins it.
+    /// Keeps a conversation, or begins it; anew where the same server is reached otherwise now: by TLS, or with the
+    /// password of an address that is listed.
     fn keep<F: Future<Output = ()> + Send + 'static>(
         &mut self,
         wanted: &mut BTreeSet<(Purpose, Arc<str>)>,
         key: (Purpose, Arc<str>),
+        at: Option<&Address>,
         begin: impl FnOnce(Watch) -> F,
     ) {
         // They never end by themselves: one that did has panicked, and begins anew.
-        if self.running.get(&key).is_none_or(AbortHandle::is_finished) {
-            self.running.insert(key.clone(), self.all.spawn(begin(self.watch.clone())));
+        let goes_on = |(before, running): &(Option<Address>, AbortHandle)| {
+            before.as_ref() == at && !running.is_finished()
+        };
+        if !self.running.get(&key).is_some_and(goes_on) {
+            let begun = self.all.spawn(begin(self.watch.clone()));
+            if let Some((_, before)) = self.running.insert(key.clone(), (at.cloned(), begun)) {
+                before.abort();
+            }
         }
         wanted.insert(key);
     }
 
     fn end_others(&mut self, wanted: &BTreeSet<(Purpose, Arc<str>)>) {
-        self.running.retain(|key, running| {
+        self.running.retain(|key, (_, running)| {
             let stays = wanted.contains(key);
             if !stays {
                 running.abort();
@@ -294,5 +306,39 @@ mod tests {
         check(21, false, true);
         check(200, false, false);
         check(201, true, true);
+    }
+
+    #[tokio::test]
+    async fn a_conversation_begins_anew_where_its_server_is_reached_otherwise() {
+        let (_config, config) = tokio::sync::watch::channel(Arc::default());
+        let (clients, metrics, events) = (Arc::default(), Arc::default(), Arc::default());
+        let world = World { config, clients, metrics, events, board: Arc::default() };
+        let service = Arc::new(discover::Service {
+            name: "s".into(),
+            source: discover::Source::Instances(vec![]),
+            dns: false,
+            rewrite: vec![],
+            labels: BTreeMap::new(),
+            collect: Arc::default(),
+            lag_bytes: 0,
+        });
+        let (_pace, pace) = tokio::sync::watch::channel(UNCHANGED);
+        let (heard, _hearing) = mpsc::channel(1);
+        let watch = Watch { world, service, master: "m".into(), pace, heard };
+        let mut all = Conversations { watch, all: JoinSet::new(), running: BTreeMap::new() };
+        let mut check = |at: &str, expected: bool| {
+            let mut begins = false;
+            let (key, at) = ((Purpose::Ask, Arc::from("h:1")), Address::parse(at).expect(at));
+            all.keep(&mut BTreeSet::new(), key, Some(&at), |_| {
+                begins = true;
+                std::future::pending()
+            });
+            assert_eq!(begins, expected, "{at}");
+        };
+        check("h:1", true);
+        check("h:1", false);
+        check("redis://u:p@h:1", true);
+        check("rediss://u:p@h:1", true);
+        check("rediss://u:p@h:1", false);
     }
 }
