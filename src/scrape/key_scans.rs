@@ -93,12 +93,16 @@ impl Plan {
     }
 
     /// Gives up a scan that nobody wants any more, because its member is gone or the service wants something else,
-    /// and has another one begin. The same samples are wanted until then.
-    fn follow(&mut self, wanted: &Arc<Collect>, slots: &[Arc<Slot>], now: Instant) {
+    /// and has another one begin. The same samples are wanted until then. Nor is one waited for longer than `interval`.
+    fn follow(&mut self, wanted: &Arc<Collect>, slots: &[Arc<Slot>], interval: Duration, now: Instant) {
         let is_gone = |running: &Running| !slots.iter().any(|slot| slot.is_same(&running.slot));
         let wants_other = !has_same_key_work(&self.wanted, wanted);
         if wants_other || self.running.as_ref().is_some_and(is_gone) {
             self.running = None;
+            self.due = now;
+        }
+        // The interval was made shorter, and samples get old sooner with it.
+        if self.due > now + interval {
             self.due = now;
         }
         self.wanted = wanted.clone();
@@ -156,7 +160,7 @@ impl KeyScans {
                 let Some(service) = config.discover.service(&key.0) else { continue };
                 let plan =
                     plans.entry(key.clone()).or_insert_with(|| Plan::new(service.collect.clone(), now));
-                plan.follow(&service.collect, slots, now);
+                plan.follow(&service.collect, slots, config.scrape.key_scans.interval, now);
                 // Who was succeeded, and who came from another shard with that one's keys.
                 if let Some(holder) = &plan.holder {
                     let others = slots.iter().filter(|slot| slot.member.instance != *holder);
@@ -165,7 +169,10 @@ impl KeyScans {
             }
             let mut room =
                 Room::beside(plans.values().filter_map(|p| p.running.as_ref()), config.scrape.per_host);
-            let is_due = |(_, plan): &(&Key, &mut Plan)| plan.due <= now && plan.running.is_none();
+            // One that was given up must let go of its collection first: who asks for the same keys would join it.
+            let has_let_go = scans.len() == plans.values().filter(|plan| plan.running.is_some()).count();
+            let is_due =
+                |(_, plan): &(&Key, &mut Plan)| has_let_go && plan.due <= now && plan.running.is_none();
             let mut due: Vec<_> = plans.iter_mut().filter(is_due).collect();
             due.sort_by_key(|(_, plan)| plan.due);
             for (key, plan) in due {
@@ -494,6 +501,20 @@ mod tests {
         check(4, "a b c d e f g h i j", AT_ONCE);
     }
 
+    #[test]
+    fn a_shorter_interval_is_not_waited_for_any_longer_than_it_lasts() {
+        fn check(due_in: u64, interval: u64, expected: u64) {
+            let (now, collect) = (Instant::now(), Arc::new(Collect::default()));
+            let after = |secs| now + Duration::from_secs(secs);
+            let mut plan = Plan::new(collect.clone(), after(due_in));
+            plan.follow(&collect, &[], Duration::from_secs(interval), now);
+            assert_eq!(plan.due, after(expected), "{due_in} {interval}");
+        }
+        check(300, 300, 300);
+        check(200, 3600, 200);
+        check(86_400, 300, 0);
+    }
+
     #[tokio::test]
     async fn a_scan_is_given_up_when_its_member_goes_or_its_service_wants_something_else() {
         let wanted = Collect { key_groups: vec!["x".into()], ..Collect::default() };
@@ -508,7 +529,7 @@ mod tests {
             let mut other = wanted.clone();
             change(&mut other);
             let slots = if is_member { vec![slot] } else { vec![self::slot("a", 1)] };
-            plan.follow(&Arc::new(other), &slots, now);
+            plan.follow(&Arc::new(other), &slots, Duration::from_secs(60), now);
             assert_eq!((plan.running.is_some(), plan.due == later), (goes_on, goes_on));
             let ended = scans.join_next().await.expect("it was there");
             assert_eq!(ended.is_ok(), goes_on, "it ends by itself, or is made to");

@@ -203,8 +203,10 @@ impl Target {
         let mut state = lock(&self.state);
         state.under_way.retain(|(_, snapshot)| snapshot.strong_count() > 0);
         let same = state.under_way.iter().filter(|((others, other), _)| others == keys && *other == scope);
-        // The receiver is taken before the snapshot is looked at: a collection without any is given up.
-        let mut open = same.filter_map(|(_, snapshot)| Some(snapshot.upgrade()?.subscribe()));
+        // One for which nobody waits is about to be given up, though it may not have heard of it yet. The receiver is
+        // taken before the snapshot is looked at, so that none is given up in between.
+        let wanted = same.filter_map(|(_, snapshot)| snapshot.upgrade()).filter(|s| s.receiver_count() > 0);
+        let mut open = wanted.map(|snapshot| snapshot.subscribe());
         if let Some(snapshot) = open.find(|snapshot| !snapshot.borrow().is_complete()) {
             return Seat { snapshot, to_start: None };
         }
@@ -319,6 +321,16 @@ mod tests {
         let target = Target::default();
         drop(target.seat(&keys("a"), Scope::Everything).to_start);
         assert!(target.seat(&keys("a"), Scope::Everything).to_start.is_some());
+    }
+
+    #[test]
+    fn a_collection_for_which_nobody_waits_is_not_joined() {
+        let target = Target::default();
+        let Seat { snapshot, to_start: Some(_goes_on) } = target.seat(&keys("a"), Scope::KeysOnly) else {
+            panic!("the first starts");
+        };
+        drop(snapshot);
+        assert!(target.seat(&keys("a"), Scope::KeysOnly).to_start.is_some());
     }
 
     #[test]
