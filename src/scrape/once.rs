@@ -96,6 +96,7 @@ impl Scraper {
                 Attempt::Known(latest) => {
                     return Ok(Outcome { from_breaker: true, ..Outcome::clone(&latest.outcome) });
                 }
+                Attempt::Left => continue,
                 Attempt::Made(snapshot) => snapshot,
             };
             // Whoever joins in the very moment in which the others leave finds the collection given up.
@@ -133,7 +134,7 @@ impl Scraper {
     async fn attempt(&self, target: &Arc<Target>, wanted: &Wanted) -> Result<Attempt, Crowded> {
         let Wanted { job, end, member } = wanted;
         let mut seat = target.seat(&job.keys, job.scope);
-        let mut end = *end;
+        let (joins, patience, mut end) = (seat.to_start.is_none(), *end, *end);
         if let Some(snapshot) = seat.to_start.take() {
             let config = self.shared.config.borrow().clone();
             let mut start = Start {
@@ -175,9 +176,11 @@ impl Scraper {
         }
         let _ = timeout_at(end + LAST_WORDS, seat.snapshot.wait_for(Snapshot::is_complete)).await;
         let snapshot = seat.snapshot.borrow().clone();
-        // Whoever joined one that found no room says the same as who started it.
         if !snapshot.began && member.as_ref().is_some_and(|member| member.guarded) {
-            return Err(Crowded);
+            // Whoever joined one that ran out of room says the same as who started it. One that was left before there
+            // was any was in a hurry: a request must not be able to take a tick's turn away.
+            let is_left = joins && !snapshot.is_complete() && Instant::now() < patience;
+            return if is_left { Ok(Attempt::Left) } else { Err(Crowded) };
         }
         Ok(Attempt::Made(snapshot))
     }
@@ -187,6 +190,8 @@ impl Scraper {
 enum Attempt {
     /// The breaker answered with what is known.
     Known(Arc<Latest>),
+    /// Whoever was joined left before there was room.
+    Left,
     /// A collection, as far as it came.
     Made(Snapshot),
 }
@@ -235,16 +240,49 @@ mod tests {
 
     /// A tick's collection of the server at that port.
     fn ask(scraper: &Scraper, port: u16) -> Asked {
-        let address = Address::tcp("127.0.0.1", port);
-        let at = Arc::new(member(address.clone(), BTreeMap::new()));
+        let at = Arc::new(member(Address::tcp("127.0.0.1", port), BTreeMap::new()));
         let slot = Arc::new(Slot::new("s".into(), at, Arc::default()));
+        let asked = ask_for(scraper, &slot, Asker::Tick, Duration::from_secs(10));
+        (slot, asked)
+    }
+
+    fn ask_for(
+        scraper: &Scraper,
+        slot: &Arc<Slot>,
+        asker: Asker,
+        patience: Duration,
+    ) -> JoinHandle<Result<Outcome, Crowded>> {
+        let address = slot.member.address.clone();
         let (login, tls, service) = (Login::default(), Tls::default(), Some("s".into()));
         let place = Place { address, login, tls, lists_nodes: false, service };
         let job = Job { place, keys: Default::default(), scope: Scope::WithoutKeys };
-        let membership = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: true };
-        let end = Instant::now() + Duration::from_secs(10);
-        let (scraper, member) = (scraper.clone(), Some(membership));
-        (slot, tokio::spawn(async move { scraper.collect(Wanted { job, end, member }).await }))
+        let member = Some(Membership { slot: slot.clone(), asker, guarded: true });
+        let (scraper, end) = (scraper.clone(), Instant::now() + patience);
+        tokio::spawn(async move { scraper.collect(Wanted { job, end, member }).await })
+    }
+
+    #[tokio::test]
+    async fn a_request_in_a_hurry_takes_no_tick_with_it() {
+        let mut config = Config::default();
+        (config.scrape.concurrency, config.scrape.timeout) = (1, Duration::from_secs(1));
+        let (_publish, config) = watch::channel(Arc::new(config));
+        let (scraper, collections) = scraper(config, Arc::default(), Arc::default(), Arc::default());
+        tokio::spawn(collections.run());
+        let (_, hung) = ask(&scraper, server(&[]).await.0);
+        while scraper.load().running < 1 {
+            yield_now().await;
+        }
+        let at = Arc::new(member(Address::tcp("127.0.0.1", server(&[]).await.0), BTreeMap::new()));
+        let slot = Arc::new(Slot::new("s".into(), at, Arc::default()));
+        let hurried = ask_for(&scraper, &slot, Asker::Pull, Duration::from_millis(100));
+        while scraper.load().waiting < 1 {
+            yield_now().await;
+        }
+        let tick = ask_for(&scraper, &slot, Asker::Tick, Duration::from_secs(10));
+        assert!(hurried.await.expect("no panic").is_err());
+        assert!(hung.await.expect("no panic").is_ok());
+        assert!(tick.await.expect("no panic").is_ok(), "it has its turn");
+        assert_eq!(slot.view().consecutive, 1);
     }
 
     #[tokio::test]
