@@ -10,6 +10,7 @@ use crate::config::Address;
 use crate::config::connect::Tls;
 use crate::config::credentials::Credentials;
 use crate::net::tls;
+use tokio::time::Instant;
 
 /// The name that `CLIENT LIST` shows for us.
 pub const CLIENT_NAME: &str = "redvigil";
@@ -34,8 +35,36 @@ pub async fn connect(
     clients: &tls::Clients,
     deadline: Deadline,
 ) -> Result<Connection, Error> {
+    let mut place = None;
+    connect_at(&mut place, address, login, tls, clients, deadline).await?;
+    Ok(place.take().expect("connected without an error"))
+}
+
+/// The same, where others may look at the connection before it can be used: what is in `place` afterwards may
+/// be one that is not [usable](Connection::is_usable), where this is given up or fails.
+pub async fn connect_at(
+    place: &mut Option<Connection>,
+    address: &Address,
+    login: &Login,
+    tls: &Tls,
+    clients: &tls::Clients,
+    deadline: Deadline,
+) -> Result<(), Error> {
+    *place = None;
     let stream = dial(address, tls, clients, deadline).await?;
-    let mut connection = Connection::new(stream, address.to_string());
+    let connection = place.insert(Connection::new(stream, address.to_string()));
+    connection.heard = address.tls.then(Instant::now);
+    let ended = shake_hands(connection, address, login, deadline).await;
+    connection.broken |= ended.is_err();
+    ended
+}
+
+async fn shake_hands(
+    connection: &mut Connection,
+    address: &Address,
+    login: &Login,
+    deadline: Deadline,
+) -> Result<(), Error> {
     let mut replies = Replies::default();
     let mut batch = Batch::default();
 
@@ -51,20 +80,20 @@ pub async fn connect(
                 connection.exchange(&batch, &mut replies, deadline).await?;
                 // Only AUTH must succeed; a name is a courtesy.
                 if login.credentials.is_some() {
-                    accept(&connection, login, "AUTH", replies.get(0))?;
+                    accept(connection, login, "AUTH", replies.get(0))?;
                 }
             }
         }
-        Some(_) => accept(&connection, login, "HELLO", answer)?,
+        Some(_) => accept(connection, login, "HELLO", answer)?,
     }
     if address.db != 0 {
         batch.clear();
         batch.push(&["SELECT", &address.db.to_string()]);
         connection.exchange(&batch, &mut replies, deadline).await?;
-        accept(&connection, login, "SELECT", replies.get(0))?;
+        accept(connection, login, "SELECT", replies.get(0))?;
         connection.database = address.db;
     }
-    Ok(connection)
+    Ok(())
 }
 
 fn hello(batch: &mut Batch, login: &Login) {

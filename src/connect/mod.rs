@@ -21,7 +21,7 @@ pub mod server;
 pub mod subscribe;
 
 pub use error::{Error, Kind};
-pub use handshake::{Login, connect};
+pub use handshake::{Login, connect, connect_at};
 pub use reply::{Refusal, Replies, Reply};
 pub use resp::{Batch, Limits};
 pub use server::{Mode, Server, Version};

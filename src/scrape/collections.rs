@@ -53,7 +53,7 @@ pub(super) struct Start {
     pub target: Arc<Target>,
     pub deadline: Deadline,
     pub snapshot: Arc<watch::Sender<Snapshot>>,
-    pub slot: Option<Arc<Slot>>,
+    pub slot: Unheard,
     pub permit: Option<(Permit, Class)>,
 }
 
@@ -91,8 +91,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     let begin = Instant::now();
     let config = shared.config.borrow().clone();
     let service = job.place.service.as_deref().and_then(|name| config.discover.service(name));
-    let backoff = slot.as_ref().map_or_else(|| target.backoff(), |slot| slot.backoff());
-    let unheard = Unheard(slot);
+    let backoff = slot.0.as_ref().map_or_else(|| target.backoff(), |slot| slot.backoff());
     snapshot.send_modify(|s| s.began = true);
     let worker = Worker {
         place: &job.place,
@@ -137,7 +136,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
     if job.scope != Scope::KeysOnly {
         target.count(&job.place.address, took, &snapshot.borrow());
     }
-    if let Some(slot) = unheard.keep() {
+    if let Some(slot) = slot.keep() {
         let mut snapshot = snapshot.borrow().clone();
         snapshot.duration = Some(took);
         snapshot.role = target.role(Some(snapshot.role.as_str()).filter(|_| snapshot.up));

@@ -109,7 +109,9 @@ impl Fleet {
                         }
                     };
                     // Of all, also after the first that is news.
-                    let news = histories.iter().filter(|(slot, history)| kin.learn(slot, *history)).count();
+                    let here = |slot: &Slot| self.store.find(Some(&slot.service), &slot.member.address).is_some();
+                    let histories = histories.iter().filter(|(slot, _)| here(slot));
+                    let news = histories.filter(|(slot, history)| kin.learn(slot, *history)).count();
                     if news > 0 {
                         regroup.get_or_insert(Instant::now() + REGROUP);
                     }

@@ -142,11 +142,11 @@ impl Scraper {
                 target: target.clone(),
                 deadline: Deadline::new(end, config.connect.timeout),
                 snapshot,
-                slot: None,
+                slot: Unheard(None),
                 permit: None,
             };
             if let Some(Membership { slot, guarded: false, .. }) = member {
-                start.slot = Some(slot.clone());
+                start.slot = Unheard(Some(slot.clone()));
             } else if let Some(Membership { slot, asker, .. }) = member {
                 if let (Decision::Answer, Some(latest)) =
                     (slot.ask(*asker, config.scrape.interval), slot.view().latest)
@@ -169,7 +169,7 @@ impl Scraper {
                 end = if *asker == Asker::Tick { last } else { end.min(last) };
                 start.deadline = Deadline::new(last, config.connect.timeout);
                 start.permit = Some((permit, class));
-                start.slot = unheard.keep();
+                start.slot = unheard;
             }
             // An error means that the loop has ended: we are stopping, and the sender is gone.
             let _ = timeout_at(end, self.start.send(start)).await;

@@ -80,9 +80,9 @@ impl Worker<'_> {
             }
         }
         let begin = Instant::now();
-        let dialled = self.dial(&self.place.address, request.deadline).await;
+        let dialled = self.dial(&mut lent.connection, &self.place.address, request.deadline).await;
         snapshot.send_modify(|s| s.connect = Some(begin.elapsed()));
-        let connection = lent.connection.insert(dialled?);
+        let connection = dialled?;
         run::run(connection, request, &mut lent.memory, buffers, snapshot).await
     }
 
@@ -97,14 +97,19 @@ impl Worker<'_> {
     }
 
     /// All attempts together take no longer than the connection time-out.
-    async fn dial(&self, address: &Address, deadline: Deadline) -> Result<Connection, Error> {
+    async fn dial<'a>(
+        &self,
+        place: &'a mut Option<Connection>,
+        address: &Address,
+        deadline: Deadline,
+    ) -> Result<&'a mut Connection, Error> {
         let deadline = deadline.at_most(self.connect.timeout);
         let mut attempt = 1;
         loop {
             let limited = deadline.connecting_within(dial_limit(deadline.left()));
             let Place { login, tls, .. } = self.place;
-            let error = match connect::connect(address, login, tls, self.clients, limited).await {
-                Ok(connection) => return Ok(connection),
+            let error = match connect::connect_at(place, address, login, tls, self.clients, limited).await {
+                Ok(()) => return Ok(place.as_mut().expect("connected without an error")),
                 Err(error) => error,
             };
             let pause = self.backoff.next(error.retry(), attempt, deadline.left(), fastrand::f64());
@@ -126,8 +131,9 @@ impl Nodes for Worker<'_> {
             let mut address = Address::tcp(if host.is_empty() { own } else { host }, port);
             address.tls = self.place.address.tls;
             self.admit(&address)?;
-            let connection = self.dial(&address, deadline).await?;
-            Ok(Box::new(connection) as Box<dyn Converse>)
+            let mut place = None;
+            self.dial(&mut place, &address, deadline).await?;
+            Ok(Box::new(place.expect("connected without an error")) as Box<dyn Converse>)
         })
     }
 }

@@ -41,7 +41,10 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         return response::error(StatusCode::BAD_REQUEST, reason);
     };
     let topology = state.topology.borrow().clone();
-    if let Some(service) = unseen(&config, &topology.services).await {
+    // The one page of all has something to say before anybody was seen.
+    if config.serve.scrape_endpoint
+        && let Some(service) = unseen(&config, &topology.services).await
+    {
         let why = service.failure.as_ref().map_or("nobody has answered yet", |(kind, _)| Kind::as_str(*kind));
         let reason = format!("the members of {} are not known: {why}", service.name);
         return response::error(StatusCode::SERVICE_UNAVAILABLE, reason);

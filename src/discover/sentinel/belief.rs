@@ -220,7 +220,7 @@ impl Belief {
 
     /// Draws the conclusions of all that came in.
     pub fn decide(&mut self, now: Moment) -> Vec<Notice> {
-        let unnamed = self.naming.turn(now.at, self.interval);
+        let unnamed = self.naming.turn(now.at);
         if unnamed > 0 {
             let message = format!("And {unnamed} more servers that came, went, fell silent or answer again.");
             self.notice(Kind::Topology, None, None, message);
