@@ -35,9 +35,9 @@ pub async fn connect(
     clients: &tls::Clients,
     deadline: Deadline,
 ) -> Result<Connection, Error> {
-    let mut place = None;
-    connect_at(&mut place, address, login, tls, clients, deadline).await?;
-    Ok(place.take().expect("connected without an error"))
+    let mut connection = open(address, tls, clients, deadline).await?;
+    shake_hands(&mut connection, address, login, deadline).await?;
+    Ok(connection)
 }
 
 /// The same, where others may look at the connection before it can be used: what is in `place` afterwards may
@@ -51,12 +51,22 @@ pub async fn connect_at(
     deadline: Deadline,
 ) -> Result<(), Error> {
     *place = None;
-    let stream = dial(address, tls, clients, deadline).await?;
-    let connection = place.insert(Connection::new(stream, address.to_string()));
-    connection.heard = address.tls.then(Instant::now);
+    let connection = place.insert(open(address, tls, clients, deadline).await?);
     let ended = shake_hands(connection, address, login, deadline).await;
     connection.broken |= ended.is_err();
     ended
+}
+
+/// A connection before the first word of ours. A server that shook hands by TLS was heard.
+async fn open(
+    address: &Address,
+    tls: &Tls,
+    clients: &tls::Clients,
+    deadline: Deadline,
+) -> Result<Connection, Error> {
+    let stream = dial(address, tls, clients, deadline).await?;
+    let heard = address.tls.then(Instant::now);
+    Ok(Connection { heard, ..Connection::new(stream, address.to_string()) })
 }
 
 async fn shake_hands(
