@@ -121,7 +121,7 @@ async fn collect(shared: Arc<Shared>, start: Start) {
             return;
         }
         Ended::Cut => snapshot.send_modify(|s| {
-            let reason = format!("{} answered nothing, and others needed the room", job.place.address);
+            let reason = format!("{} was silent, and others needed the room", job.place.address);
             s.error.get_or_insert((Kind::Timeout, reason));
         }),
         Ended::Unwanted => {
