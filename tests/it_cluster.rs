@@ -7,7 +7,6 @@ use redvigil::config::{Address, Config, Credentials, Profile, Secret};
 use redvigil::connect::Kind;
 use redvigil::discover::service::{ClusterView, View};
 use redvigil::discover::{Board, Service, World, cluster};
-use redvigil::telemetry::Metrics;
 use redvigil::telemetry::events::Events;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,13 +58,7 @@ fn watch(seeds: &[String], change: impl FnOnce(&mut Configured, &mut Config)) ->
     let (board, events) = (Arc::new(Board::default()), Arc::new(Events::default()));
     let (stop, stopped) = oneshot::channel();
     let (_, config) = watch::channel(Arc::new(config));
-    let world = World {
-        config,
-        clients: Default::default(),
-        metrics: Arc::new(Metrics::default()),
-        events: Arc::clone(&events),
-        board: Arc::clone(&board),
-    };
+    let world = World { events: Arc::clone(&events), board: Arc::clone(&board), ..World::new(config) };
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {

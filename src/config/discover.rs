@@ -31,6 +31,9 @@ impl Discover {
     }
 }
 
+/// From how many bytes on a replica counts as lagging, where nobody says otherwise.
+pub const LAG_BYTES: u64 = 10_000;
+
 /// One service: what an application connects to.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -46,8 +49,23 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// What is collected of its members: `collect:` with what the service says otherwise.
     pub collect: Arc<Collect>,
-    /// From how many bytes on a replica counts as lagging: `replication_lag_bytes`. 10,000.
+    /// From how many bytes on a replica counts as lagging: `replication_lag_bytes`. [`LAG_BYTES`].
     pub lag_bytes: u64,
+}
+
+impl Service {
+    /// A service of which nothing else was said.
+    pub fn new(name: &str, source: Source) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            dns: false,
+            rewrite: vec![],
+            labels: BTreeMap::new(),
+            collect: Arc::default(),
+            lag_bytes: LAG_BYTES,
+        }
+    }
 }
 
 impl Named for Service {

@@ -29,6 +29,17 @@ pub struct World {
 }
 
 impl World {
+    /// One of its own: nothing is known, and nothing was counted.
+    pub fn new(config: watch::Receiver<Arc<Config>>) -> Self {
+        Self {
+            config,
+            clients: Arc::default(),
+            metrics: Arc::default(),
+            events: Arc::default(),
+            board: Arc::default(),
+        }
+    }
+
     /// Opens a conversation with a server of a service, as the profiles say. The address may lack TLS that a
     /// profile asks for.
     pub async fn connect(

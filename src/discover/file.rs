@@ -618,23 +618,9 @@ mod tests {
             config.discover.interval = interval;
             let (_config, config) = watch::channel(Arc::new(config));
             let (board, events) = (Arc::<Board>::default(), Arc::<Events>::default());
-            let world = World {
-                config,
-                clients: Arc::default(),
-                metrics: Arc::default(),
-                events: events.clone(),
-                board: board.clone(),
-            };
+            let world = World { events: events.clone(), board: board.clone(), ..World::new(config) };
             let patterns = patterns.iter().map(|pattern| folder.path().join(pattern)).collect();
-            let service = discover::Service {
-                name: "legacy".into(),
-                source: discover::Source::FileSd(patterns),
-                dns: false,
-                rewrite: vec![],
-                labels: BTreeMap::new(),
-                collect: Arc::default(),
-                lag_bytes: 0,
-            };
+            let service = discover::Service::new("legacy", discover::Source::FileSd(patterns));
             let (_wanted, wanted) = watch::channel(Arc::new(service));
             let mut provider = JoinSet::new();
             provider.spawn(run(world, wanted));

@@ -94,23 +94,12 @@ mod tests {
     async fn the_last_addresses_stay_while_the_name_cannot_be_resolved() {
         let (_config, config) = watch::channel(Arc::<Config>::default());
         let board = Arc::<Board>::default();
-        let world = World {
-            config,
-            clients: Arc::default(),
-            metrics: Arc::default(),
-            events: Arc::default(),
-            board: board.clone(),
-        };
+        let world = World { board: board.clone(), ..World::new(config) };
         let events = world.events.clone();
         let service = |list: &[&str]| {
             Arc::new(Service {
-                name: "cache".into(),
-                source: discover::Source::Instances(addresses(list)),
                 dns: true,
-                rewrite: vec![],
-                labels: BTreeMap::new(),
-                collect: Arc::default(),
-                lag_bytes: 0,
+                ..Service::new("cache", discover::Source::Instances(addresses(list)))
             })
         };
         let (ask, wanted) = watch::channel(service(&["cache:7000"]));

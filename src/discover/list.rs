@@ -201,22 +201,8 @@ mod tests {
     /// What is told and left when these are listed one after the other.
     fn check(lists: &[&[&str]], expected: &[&str], told: &[&str]) {
         let (_config, config) = watch::channel(Arc::<Config>::default());
-        let world = World {
-            config,
-            clients: Arc::default(),
-            metrics: Arc::default(),
-            events: Arc::default(),
-            board: Arc::default(),
-        };
-        let service = discover::Service {
-            name: "s".into(),
-            source: discover::Source::Instances(vec![]),
-            dns: false,
-            rewrite: vec![],
-            labels: BTreeMap::new(),
-            collect: Arc::default(),
-            lag_bytes: 0,
-        };
+        let world = World::new(config);
+        let service = discover::Service::new("s", discover::Source::Instances(vec![]));
         let mut list = List::new(world.clone(), &service);
         for addresses in lists {
             let of = |host: &&str| Arc::new(member(Address::tcp(host, 1), BTreeMap::new()));

@@ -74,18 +74,13 @@ mod tests {
             port,
         };
         let service = Service {
-            name: "s".into(),
-            source: Source::Instances(vec![]),
-            dns: false,
             rewrite: vec![
                 rule("172.17.0.9:6379", "edge", Some(7009)),
                 rule("172.17.0.0/16", "Host.Docker.Internal", None),
                 rule("fd00::/8", "[::1]", Some(7000)),
                 rule("redis-*", "10.0.0.1", None),
             ],
-            labels: Default::default(),
-            collect: Default::default(),
-            lag_bytes: 0,
+            ..Service::new("s", Source::Instances(vec![]))
         };
         let check = |from: &str, expected: &str| {
             let address = rewrite(&service, Address::parse(from).expect(from));

@@ -512,15 +512,7 @@ mod tests {
     use tokio::time::timeout;
 
     fn service(name: &str, source: Source) -> Arc<discover::Service> {
-        Arc::new(discover::Service {
-            name: name.into(),
-            source,
-            dns: false,
-            rewrite: vec![],
-            labels: BTreeMap::new(),
-            collect: Arc::default(),
-            lag_bytes: 0,
-        })
+        Arc::new(discover::Service::new(name, source))
     }
 
     fn list(name: &str, addresses: &[&str]) -> Arc<discover::Service> {
@@ -550,13 +542,7 @@ mod tests {
             let mut first = Config::default();
             first.discover.services = services.into();
             let (config, receiver) = watch::channel(Arc::new(first));
-            let world = World {
-                config: receiver,
-                clients: Arc::default(),
-                metrics: Arc::default(),
-                events: Arc::default(),
-                board: Arc::<Board>::default(),
-            };
+            let world = World::new(receiver);
             let (publish, topology) = watch::channel(Arc::default());
             let identities = Arc::<Identities>::default();
             let mut discovery = Discovery::new(world.clone(), identities.clone(), publish);
@@ -692,13 +678,7 @@ mod tests {
     fn only_what_matters_to_a_provider_changes_it() {
         fn check(followed: &discover::Service, wanted: &discover::Service, now: &Config, expected: Change) {
             let (_config, config) = watch::channel(Arc::<Config>::default());
-            let world = World {
-                config,
-                clients: Arc::default(),
-                metrics: Arc::default(),
-                events: Arc::default(),
-                board: Arc::default(),
-            };
+            let world = World::new(config);
             let found = change(followed, wanted, &Config::default(), now, &world);
             assert_eq!(found, expected, "{followed:?} {wanted:?}");
         }

@@ -1,9 +1,9 @@
 //! Every member of every service, collected each interval.
 //!
-//! The members of one shard, of a short list, or of a long one that replicate from one another ([`Kin`]), form a `Group` and are collected in one round, so that
-//! both ends of a replication are read at the same time. Rounds are spread over the interval by the name of
-//! the group: each is due at the same moment of every interval, also after a restart. When a service gets
-//! another master or new members, a round of theirs is made at once.
+//! The members of one shard, of a short list, or of a long one that replicate from one another ([`Kin`]), form a
+//! `Group` and are collected in one round, so that both ends of a replication are read at the same time. Rounds are
+//! spread over the interval by the name of the group: each is due at the same moment of every interval, also after a
+//! restart. When a service gets another master or new members, a round of theirs is made at once.
 //!
 //! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no
 //! second one. Its tick is skipped and counted; the other members of its group have theirs.
@@ -431,15 +431,10 @@ mod tests {
         let at = |port| Arc::new(member(Address::tcp("h", port), BTreeMap::new()));
         let members: Vec<_> = (1..=20).map(at).collect();
         let mut config = Config::default();
-        config.discover.services.push(Arc::new(discover::Service {
-            name: "s".into(),
-            source: discover::Source::Instances(vec![]),
-            dns: false,
-            rewrite: vec![],
-            labels: BTreeMap::new(),
-            collect: Arc::default(),
-            lag_bytes: 0,
-        }));
+        config
+            .discover
+            .services
+            .push(Arc::new(discover::Service::new("s", discover::Source::Instances(vec![]))));
         let service = Arc::new(Service { members, ..Service::unknown("s".into(), "instances") });
         let (_config, config) = watch::channel(Arc::new(config));
         let (_topology, topology) = watch::channel(Arc::new(Topology { services: vec![service].into() }));

@@ -291,13 +291,8 @@ mod tests {
         config.collect.keys = keys("all", "all");
         let collect = Collect { keys: keys("orders", "orders"), ..Collect::default() };
         config.discover.services.push(Arc::new(discover::Service {
-            name: "orders".into(),
-            source: discover::Source::Instances(vec![]),
-            dns: false,
-            rewrite: vec![],
-            labels: BTreeMap::new(),
             collect: Arc::new(collect),
-            lag_bytes: 0,
+            ..discover::Service::new("orders", discover::Source::Instances(vec![]))
         }));
         let member = Arc::new(member(Address::tcp("h", 1), BTreeMap::new()));
         let slot = Arc::new(Slot::new("orders".into(), member, Arc::default()));

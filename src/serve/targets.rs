@@ -135,15 +135,7 @@ mod tests {
         let mut config = Config::default();
         for (name, file) in [("absent", "none.yaml"), ("broken", "broken.yaml"), ("folder", "none/*.yaml")] {
             let source = Source::FileSd(vec![folder.join(file)]);
-            config.discover.services.push(Arc::new(discover::Service {
-                name: name.into(),
-                source,
-                dns: false,
-                rewrite: vec![],
-                labels: BTreeMap::new(),
-                collect: Arc::default(),
-                lag_bytes: 0,
-            }));
+            config.discover.services.push(Arc::new(discover::Service::new(name, source)));
         }
         let services: Vec<_> = services.into_iter().map(Arc::new).collect();
         let found = unseen(&config, &services).await.map(|service| &*service.name);

@@ -6,7 +6,7 @@ use redvigil::config::scrape::HostPattern;
 use redvigil::config::{Address, Config, Credentials, Profile, Secret};
 use redvigil::connect;
 use redvigil::discover::service::{Service, View};
-use redvigil::discover::{Board, World, sentinel};
+use redvigil::discover::{World, sentinel};
 use redvigil::telemetry::events::{Event, Kind};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -43,13 +43,7 @@ impl Following {
         let wanted = Arc::new(wanted);
         config.discover = Discover { services: vec![wanted.clone()].into(), ..Discover::default() };
         let (config_kept, config) = tokio::sync::watch::channel(Arc::new(config));
-        let world = World {
-            config,
-            clients: Default::default(),
-            metrics: Default::default(),
-            events: Default::default(),
-            board: Arc::new(Board::default()),
-        };
+        let world = World::new(config);
         let masters = Arc::new(Mutex::new(vec![]));
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let (followed, seen) = (world.clone(), masters.clone());

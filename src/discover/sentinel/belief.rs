@@ -95,8 +95,6 @@ pub struct Belief {
     ahead: Option<Instant>,
     /// How long a Sentinel that is ahead, or alone with its signs, or a closer look, may hold things open.
     pub failover_max: Duration,
-    /// How often Sentinels are asked while nothing is under way.
-    pub interval: Duration,
     naming: Naming,
     disagreement: Lasting,
     no_majority: Lasting,
@@ -130,7 +128,6 @@ impl Belief {
             urgent: None,
             ahead: None,
             failover_max: crate::config::resilience::Health::default().failover_max,
-            interval: discover::Discover::default().interval,
             naming: Naming::default(),
             disagreement: Lasting::default(),
             no_majority: Lasting::default(),

@@ -94,7 +94,8 @@ impl Fellows {
         Self { all }
     }
 
-    /// Takes the addresses for which those that are listed stand now. One that is listed no more is one of those that others name, or goes.
+    /// Takes the addresses for which those that are listed stand now. One that is listed no more is one of those that
+    /// others name, or goes.
     pub fn list(&mut self, listed: &[Address], now: Instant) {
         let is_same = |fellow: &Fellow, address: &Address| fellow.address.endpoint == address.endpoint;
         for fellow in self.all.iter_mut().filter(|fellow| fellow.is_listed) {

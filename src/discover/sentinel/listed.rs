@@ -62,24 +62,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_a_name_stands_for_are_told_when_they_change() {
         let (_config, config) = watch::channel(Arc::<Config>::default());
-        let world = World {
-            config,
-            clients: Arc::default(),
-            metrics: Arc::default(),
-            events: Arc::default(),
-            board: Arc::default(),
-        };
+        let world = World::new(config);
         let service = discover::Service {
-            name: "s".into(),
-            source: Source::Sentinel {
-                master: "m".into(),
-                addresses: addresses(&["rediss://name", "10.0.0.9"]),
-            },
             dns: true,
-            rewrite: vec![],
-            labels: Default::default(),
-            collect: Arc::default(),
-            lag_bytes: 0,
+            ..discover::Service::new(
+                "s",
+                Source::Sentinel { master: "m".into(), addresses: addresses(&["rediss://name", "10.0.0.9"]) },
+            )
         };
         let (_pace, pace) = watch::channel(Duration::from_secs(1));
         let (heard, mut hearing) = mpsc::channel(1);

@@ -162,7 +162,6 @@ impl Provider {
     fn decide(&mut self) {
         let now = Moment::now();
         let config = self.world.config.borrow().clone();
-        self.belief.interval = config.discover.interval;
         self.belief.failover_max = config.resilience.health.failover_max;
         let name = self.conversations.watch.service.name.clone();
         for notice in self.belief.decide(now) {
@@ -311,17 +310,8 @@ mod tests {
     #[tokio::test]
     async fn a_conversation_begins_anew_where_its_server_is_reached_otherwise() {
         let (_config, config) = tokio::sync::watch::channel(Arc::default());
-        let (clients, metrics, events) = (Arc::default(), Arc::default(), Arc::default());
-        let world = World { config, clients, metrics, events, board: Arc::default() };
-        let service = Arc::new(discover::Service {
-            name: "s".into(),
-            source: discover::Source::Instances(vec![]),
-            dns: false,
-            rewrite: vec![],
-            labels: BTreeMap::new(),
-            collect: Arc::default(),
-            lag_bytes: 0,
-        });
+        let world = World::new(config);
+        let service = Arc::new(discover::Service::new("s", discover::Source::Instances(vec![])));
         let (_pace, pace) = tokio::sync::watch::channel(UNCHANGED);
         let (heard, _hearing) = mpsc::channel(1);
         let watch = Watch { world, service, master: "m".into(), pace, heard };

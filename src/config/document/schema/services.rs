@@ -3,7 +3,7 @@
 use super::collect::{COLLECT, CollectDraft};
 use super::{Draft, FILES, HOST, field, host_pattern, idle, label, name, no_more, switch};
 use crate::config::address::{Endpoint, SENTINEL_PORT};
-use crate::config::discover::{Rewrite, Service, Source};
+use crate::config::discover::{LAG_BYTES, Rewrite, Service, Source};
 use crate::config::document::reader::{Items, Part, Parts, Scope, Set, Surroundings, Table};
 use crate::config::scrape::HostPattern;
 use crate::config::{Address, Collect};
@@ -41,7 +41,7 @@ impl ServiceDraft {
             dns: false,
             rewrite: vec![],
             labels: draft.labels.clone(),
-            lag_bytes: 10_000,
+            lag_bytes: LAG_BYTES,
             collect: draft.collect.clone(),
         }
     }

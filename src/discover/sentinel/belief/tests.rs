@@ -26,15 +26,7 @@ const SERVERS: [&str; 3] = ["A", "B", "C"];
 /// Sentinels whose addresses were not listed are learned.
 fn wanted(listed: &[&str]) -> Arc<discover::Service> {
     let addresses = listed.iter().map(|host| Address::tcp(host, 26379)).collect();
-    Arc::new(discover::Service {
-        name: "orders".into(),
-        source: Source::Sentinel { master: "m".into(), addresses },
-        dns: false,
-        rewrite: vec![],
-        labels: Default::default(),
-        collect: Default::default(),
-        lag_bytes: 0,
-    })
+    Arc::new(discover::Service::new("orders", Source::Sentinel { master: "m".into(), addresses }))
 }
 
 fn instance(host: &str, id: &str, flags: Flags) -> Instance {
