@@ -19,6 +19,8 @@ pub mod discover;
 pub mod collect;
 // When, how many at once, and the latest result.
 pub mod scrape;
+// Push: queues on disk, remote write, OTLP.
+pub mod deliver;
 // Our own HTTP side: metrics, scrape, health.
 pub mod serve;
 // Puts it together: starts in the order of the data, stops in the opposite order.

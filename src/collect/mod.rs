@@ -13,12 +13,14 @@
 //! - [`refusals`]: what a server refuses while a collector works, and what that costs
 //! - [`run`]: one collection: two pipelined rounds, then the work
 //! - [`snapshot`]: what a collection made so far
+//! - [`collected`]: the same, handed on to whoever delivers it
 //!
 //! What a newcomer would get wrong: a collector that fails costs its own families and nothing else. What it
 //! wrote before it failed is rolled back, and `redvigil_collector_success` says 0 for it.
 
 pub mod clients;
 pub mod cluster;
+pub mod collected;
 pub mod commandlog;
 pub mod config;
 pub mod facts;

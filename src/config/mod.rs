@@ -15,6 +15,7 @@ pub mod collect;
 pub mod compat;
 pub mod connect;
 pub mod credentials;
+pub mod deliver;
 pub mod discover;
 pub mod document;
 pub mod problem;
@@ -32,6 +33,7 @@ pub use address::Address;
 pub use collect::Collect;
 pub use connect::Connect;
 pub use credentials::{Credentials, Origin, Profile};
+pub use deliver::Deliver;
 pub use discover::Discover;
 pub use resilience::Resilience;
 pub use scrape::Scrape;
@@ -52,6 +54,8 @@ pub struct Config {
     pub collect: Collect,
     /// Which targets, and in what time.
     pub scrape: Scrape,
+    /// Where samples are pushed to.
+    pub deliver: Deliver,
     /// Our own HTTP side.
     pub serve: Serve,
     /// Our own logs and metrics.

@@ -1,0 +1,59 @@
+//! What a collection of a member made, handed on to whoever delivers it.
+//!
+//! What a newcomer would get wrong: nobody waits here. Where whoever delivers does not keep up, what is newest
+//! is given up, and counted.
+
+use exposition::Families;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+use tokio::sync::mpsc;
+
+/// Collections that may wait for who delivers them. When it is full, a new one is dropped and counted.
+const WAITING: usize = 4096;
+
+/// All that is known of one target at one time.
+#[derive(Clone, Debug)]
+pub struct Collected {
+    /// Who it is: the same word for as long as it is a member.
+    pub target: Arc<str>,
+    /// The labels of all its series, but for those of outputs.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// When it was collected, or when the target went.
+    pub at: SystemTime,
+    /// Since when its server runs, where that is known: counters began at 0 then.
+    pub since: Option<SystemTime>,
+    /// The families; empty when the target is gone, so that its series end.
+    pub parts: Vec<Arc<Families>>,
+}
+
+/// The way to whoever delivers.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    send: mpsc::Sender<Collected>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The other end.
+pub type Inlet = mpsc::Receiver<Collected>;
+
+impl Outlet {
+    /// A way, and its other end.
+    pub fn new() -> (Self, Inlet) {
+        let (send, inlet) = mpsc::channel(WAITING);
+        (Self { send, lost: Arc::default() }, inlet)
+    }
+
+    /// Hands it on, or gives it up where there is no room.
+    pub fn offer(&self, collected: Collected) {
+        if self.send.try_send(collected).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Collections that were given up.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
