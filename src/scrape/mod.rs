@@ -15,6 +15,7 @@
 //! - [`slot`]: the latest that is known of one
 //! - [`member`]: that as metric families
 //! - [`book`]: what is kept of a service
+//! - [`sets`]: members, services and ourselves with their labels, as pages show them
 //!
 //! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns
 //! every collection under way, and is run by the daemon.
@@ -28,6 +29,7 @@ pub mod member;
 pub mod once;
 pub mod replication;
 pub mod service;
+pub mod sets;
 pub mod shape;
 pub mod slot;
 pub mod store;
