@@ -144,6 +144,7 @@ impl Daemon {
             identities,
             events: events.clone(),
             metrics: metrics.clone(),
+            feed: None,
         };
         tasks.start("fleet", fleet.run());
         let key_scans = KeyScans {
