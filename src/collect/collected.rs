@@ -70,8 +70,19 @@ impl Outlet {
         }
     }
 
-    /// Collections that were given up.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// How many were given up, from now on and so far.
+    pub fn lost(&self) -> Lost {
+        Lost(self.lost.clone())
+    }
+}
+
+/// Counts collections that were given up.
+#[derive(Clone, Debug, Default)]
+pub struct Lost(Arc<AtomicU64>);
+
+impl Lost {
+    /// How many so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }

@@ -5,7 +5,7 @@
 //! one status.
 
 use super::board::{BUCKETS, State, View};
-use super::outputs::Shown;
+use super::outputs::{Outputs, Shown};
 use super::queue::{Reason, Status};
 use exposition::{Builder, Desc, FamilyId};
 
@@ -191,12 +191,13 @@ pub fn descs() -> [&'static Desc; 32] {
 }
 
 /// Records what is known of these outputs, and how many collections none of them got.
-pub fn record(outputs: &[Shown], lost: u64, out: &mut Builder) {
-    if outputs.is_empty() {
+pub fn record(outputs: &Outputs, out: &mut Builder) {
+    let shown = outputs.shown();
+    if shown.is_empty() {
         return;
     }
-    out.push(&LOST, lost as f64);
-    for shown in outputs {
+    out.push(&LOST, outputs.lost() as f64);
+    for shown in shown.iter() {
         record_output(shown, out);
     }
 }
