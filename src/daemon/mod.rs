@@ -14,11 +14,11 @@ pub mod state;
 pub mod systemd;
 pub mod tasks;
 
-use crate::config::Config;
 use crate::collect::collected::Outlet;
+use crate::config::Config;
 use crate::config::compat::Warning;
-use crate::deliver::outputs::{Delivery, Outputs};
 use crate::deliver;
+use crate::deliver::outputs::{Delivery, Outputs};
 use crate::discover::merge::Identities;
 use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
@@ -26,11 +26,10 @@ use crate::scrape::{Feed, Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
 use crate::serve::reload::Wanted;
 use crate::serve::web::Web;
-use crate::serve::{Room, State, listen};
+use crate::serve::{self, Room, State, listen};
 use crate::telemetry::events::Events;
 use crate::telemetry::{Metrics, log};
 use anyhow::{Context as _, Result, bail};
-use exposition::Builder;
 use reload::Reloader;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
@@ -133,7 +132,7 @@ impl Daemon {
         let (outlet, inlet) = Outlet::new();
         let world = deliver::outputs::World {
             root: state::folder(&config.deliver, |name| std::env::var_os(name)),
-            storage: Arc::new(deliver::queue::storage::System),
+            storage: Arc::new(deliver::queue::disk::Disk),
             clients: clients.clone(),
             metrics: metrics.clone(),
             events: events.clone(),
@@ -183,7 +182,7 @@ impl Daemon {
             feed: Some(feed(outlet, &config.borrow(), outputs.clone())),
         };
         let stop = scraping.clone();
-        tasks.start("fleet", async move { drop(stop.run_until_cancelled(fleet.run()).await) });
+        tasks.start("fleet", async move { stop.run_until_cancelled(fleet.run()).await.unwrap_or_default() });
         let key_scans = KeyScans {
             config: config.clone(),
             scraper: scraper.clone(),
@@ -241,13 +240,7 @@ impl Daemon {
 
 /// The way from ticks to outputs.
 fn feed(outlet: Outlet, config: &Config, outputs: Outputs) -> Feed {
-    let beside = move |config: &Config| {
-        let mut out = Builder::with_namespace(&config.collect.namespace);
-        if !config.serve.redis_only {
-            deliver::families::record(&outputs, &mut out);
-        }
-        vec![Arc::new(out.finish())]
-    };
+    let beside = move |config: &Config| vec![Arc::new(serve::outputs::families(&outputs, config))];
     let (instance, began) = (state::instance(&config.serve.listen).into(), SystemTime::now());
     Feed { outlet, instance, began, beside: Arc::new(beside) }
 }

@@ -35,9 +35,8 @@ mod tests {
     fn state_is_where_the_operator_says_else_where_systemd_says() {
         let check = |flag: Option<&str>, variable: Option<&str>, expected: &str| {
             let config = Deliver { storage: flag.map(Into::into), ..Deliver::default() };
-            let found = folder(&config, |name| {
-                variable.filter(|_| name == "STATE_DIRECTORY").map(Into::into)
-            });
+            let found =
+                folder(&config, |name| variable.filter(|_| name == "STATE_DIRECTORY").map(Into::into));
             assert_eq!(found, PathBuf::from(expected), "{flag:?} {variable:?}");
         };
         check(None, None, "/var/lib/redvigil");

@@ -38,13 +38,11 @@ static PENDING: Desc =
     Desc::gauge("redvigil_output_samples_pending", "Samples that wait or are under way.").labels(LABEL);
 static RECORDS: Desc =
     Desc::gauge("redvigil_output_records_pending", "Requests that wait or are under way.").labels(LABEL);
-static RECOVERED_RECORDS: Desc = Desc::gauge(
-    "redvigil_output_recovered_records",
-    "Requests that were found in the queue at the start.",
-)
-.labels(LABEL);
-static QUEUE_BYTES: Desc =
-    Desc::gauge("redvigil_output_queue_bytes", "What the queue takes, in bytes.").labels(&["output", "where"]);
+static RECOVERED_RECORDS: Desc =
+    Desc::gauge("redvigil_output_recovered_records", "Requests that were found in the queue at the start.")
+        .labels(LABEL);
+static QUEUE_BYTES: Desc = Desc::gauge("redvigil_output_queue_bytes", "What the queue takes, in bytes.")
+    .labels(&["output", "where"]);
 static CAPACITY: Desc = Desc::gauge(
     "redvigil_output_queue_capacity_bytes",
     "What the queue may take before the oldest goes, in bytes; on disk, or in memory where it has no disk.",
@@ -85,16 +83,12 @@ static REQUESTS: Desc = Desc::counter(
     "Requests by what came of them: a status, or why there was none.",
 )
 .labels(&["output", "code"]);
-static DURATION: Desc = Desc::histogram(
-    "redvigil_output_request_duration_seconds",
-    "How long requests took, in seconds.",
-)
-.labels(LABEL);
-static RETRIES: Desc = Desc::counter(
-    "redvigil_output_retries_total",
-    "Requests that were not the first with what they held.",
-)
-.labels(LABEL);
+static DURATION: Desc =
+    Desc::histogram("redvigil_output_request_duration_seconds", "How long requests took, in seconds.")
+        .labels(LABEL);
+static RETRIES: Desc =
+    Desc::counter("redvigil_output_retries_total", "Requests that were not the first with what they held.")
+        .labels(LABEL);
 static FAILURES: Desc = Desc::gauge(
     "redvigil_output_consecutive_failures",
     "Requests that failed since the last one that did not; of several lanes the most.",
@@ -241,7 +235,10 @@ impl Page<'_> {
         ] {
             self.put(desc, value as f64);
         }
-        self.each(&DROPPED, Reason::ALL.into_iter().map(|reason| (reason.word(), counts.dropped.get(reason))));
+        self.each(
+            &DROPPED,
+            Reason::ALL.into_iter().map(|reason| (reason.word(), counts.dropped.get(reason))),
+        );
         self.each(&QUEUE_BYTES, [("memory", status.memory_bytes), ("disk", status.disk_bytes)].into_iter());
         let room = Room::of(status, min_free);
         self.put(&CAPACITY, room.capacity as f64);

@@ -190,7 +190,9 @@ impl Pack {
         }
         let Batch { body, samples, min_timestamp, max_timestamp } = self.encoder.finish();
         match compressor.compress(&body) {
-            Ok(body) => queue.append(lane, Record { body: body.into(), samples, min_timestamp, max_timestamp }),
+            Ok(body) => {
+                queue.append(lane, Record { body: body.into(), samples, min_timestamp, max_timestamp })
+            }
             // There is no memory for it, and so none to keep it in.
             Err(error) => error!(%error, samples, "samples are lost: they cannot be compressed"),
         }

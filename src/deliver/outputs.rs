@@ -12,8 +12,8 @@
 use super::board::Board;
 use super::families::told;
 use super::intake::Way;
-use super::queue::storage::Storage;
 use super::queue::status::LaneStatus;
+use super::queue::storage::Storage;
 use super::queue::{self, Queue};
 use super::sender::{Course, Sender};
 use crate::collect::collected::{Collected, Inlet, Lost};
@@ -210,7 +210,10 @@ impl Delivery {
         if outcome.is_err() {
             while self.closing.join_next().await.is_some() {}
             if let Err(error) = self.reconcile(old, old_interval).await {
-                error!(error = crate::telemetry::log::chain(&error), "an output is lost until the next reload");
+                error!(
+                    error = crate::telemetry::log::chain(&error),
+                    "an output is lost until the next reload"
+                );
             }
         }
         self.publish();
@@ -229,14 +232,18 @@ impl Delivery {
             match self.start(output) {
                 Ok(running) => started.push(running),
                 Err(error) => {
-                    started.into_iter().for_each(|running: Running| drop(self.closing.spawn(running.end(None))));
+                    started
+                        .into_iter()
+                        .for_each(|running: Running| drop(self.closing.spawn(running.end(None))));
                     return Err(error);
                 }
             }
         }
         self.running.extend(started);
         for output in known {
-            let Some(place) = self.running.iter().position(|r| r.output.name == output.name) else { continue };
+            let Some(place) = self.running.iter().position(|r| r.output.name == output.name) else {
+                continue;
+            };
             self.change(place, output).await?;
         }
         let is_wanted = |running: &Running| wanted.iter().any(|output| output.name == running.output.name);
@@ -314,8 +321,11 @@ impl Delivery {
 impl World {
     fn queue(&self, output: &Output) -> Result<Queue, Error> {
         let path = self.root.join("queue").join(&*output.name);
-        Queue::open(&path, &output.queue, self.storage.clone())
-            .map_err(|source| Error { output: output.name.clone(), path, source })
+        Queue::open(&path, &output.queue, self.storage.clone()).map_err(|source| Error {
+            output: output.name.clone(),
+            path,
+            source,
+        })
     }
 }
 
@@ -371,7 +381,8 @@ impl Running {
         }
         let lanes = self.queue.status().lanes;
         for lane in free {
-            let own = |known: &LaneStatus| (known.generation, known.index) == (lane.generation(), lane.index());
+            let own =
+                |known: &LaneStatus| (known.generation, known.index) == (lane.generation(), lane.index());
             let Some(place) = lanes.iter().position(own) else { continue };
             let sender = self.course.sender(place, lane, self.queue.clone());
             self.senders.spawn(send(sender, self.stop.clone(), self.until.clone()));

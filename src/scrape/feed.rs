@@ -19,7 +19,7 @@ use crate::resilience::permits::Stats as Load;
 use crate::telemetry::Metrics;
 use exposition::{Builder, Families};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Two readings of when a process began that differ by less are the same: servers say whole seconds.

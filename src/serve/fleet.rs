@@ -7,6 +7,7 @@
 use super::State;
 use super::encode::Wish;
 use super::metrics;
+use super::outputs;
 use super::query::Query;
 use super::response::Body;
 use crate::config::Config;
@@ -58,7 +59,8 @@ pub async fn own_page(state: State, request: Request<()>) -> Response<Body> {
 async fn ourselves(state: &State, config: &Config) -> Labelled {
     let of_us = Arc::new(metrics::ourselves(state, config).await);
     let pool = Arc::new(sets::pool(config, state.scraper.load()));
-    Labelled { labels: [].into(), parts: vec![of_us, pool] }
+    let outputs = Arc::new(outputs::families(&state.outputs, config));
+    Labelled { labels: [].into(), parts: vec![of_us, pool, outputs] }
 }
 
 /// What is known of each service.

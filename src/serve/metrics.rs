@@ -4,7 +4,7 @@ use super::encode::Wish;
 use super::query::Query;
 use super::response::Body;
 use super::scrape::outcome;
-use super::{State, fleet};
+use super::{State, fleet, outputs};
 use crate::config::Config;
 use crate::config::credentials::Origin;
 use crate::resilience::breaker::Asker;
@@ -35,8 +35,9 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         None => Totals::default().record(&mut out),
     }
     let own = out.finish();
+    let outputs = outputs::families(&state.outputs, &config);
     let parts = outcome.iter().flat_map(|outcome| &outcome.snapshot.parts);
-    wish.page(parts.map(|part| &**part).chain([&own, &ourselves])).await
+    wish.page(parts.map(|part| &**part).chain([&own, &ourselves, &outputs])).await
 }
 
 /// What this process says of itself. Made while the server is at work: reading `/proc` takes a tenth of the
