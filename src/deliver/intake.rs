@@ -14,7 +14,7 @@ use super::queue::{Queue, Record};
 use crate::collect::collected::{Collected, Said};
 use crate::config::deliver::{Deliver, Output};
 use exposition::Families;
-use exposition::remote_write::{Batch, Encoder, Scrape};
+use exposition::remote_write::{Batch, Encoder, Scrape, Size};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -120,6 +120,7 @@ impl Way {
             }
             let sent = Sent::nothing(lane_of(&collected.target, lanes));
             self.targets.insert(collected.target.clone(), sent);
+            self.gone += 1;
         }
         let Some(sent) = self.targets.get_mut(&collected.target) else { return };
         let lane = sent.lane;
@@ -188,7 +189,8 @@ impl Pack {
         if self.encoder.is_empty() {
             return;
         }
-        let Batch { body, samples, min_timestamp, max_timestamp } = self.encoder.finish();
+        let Batch { body, size } = self.encoder.finish();
+        let Size { samples, min_timestamp, max_timestamp, .. } = size;
         match compressor.compress(&body) {
             Ok(body) => {
                 queue.append(lane, Record { body: body.into(), samples, min_timestamp, max_timestamp })

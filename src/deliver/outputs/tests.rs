@@ -174,8 +174,12 @@ async fn where_an_output_cannot_be_had_those_from_before_go_on() {
     let wanted = deliver(&[&output("a", |_| {})]);
     let refused = Delivery::open(world(&file), (&wanted, SECOND), (Lost::default(), inlet));
     let error = crate::telemetry::log::chain(&refused.err().expect("a file is no folder"));
-    let start = format!("output a: no queue at {} (make that folder writable", file.join("queue/a").display());
-    assert!(error.starts_with(&start) && error.contains("--storage.path") && !error.contains('\n'), "{error}");
+    let start =
+        format!("output a: no queue at {} (make that folder writable", file.join("queue/a").display());
+    assert!(
+        error.starts_with(&start) && error.contains("--storage.path") && !error.contains('\n'),
+        "{error}"
+    );
 
     // Memory needs no folder.
     let in_memory = output("a", |output| output.queue.durability = Durability::Memory);
