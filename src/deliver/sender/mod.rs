@@ -24,6 +24,8 @@ mod pace;
 mod parts;
 mod pauses;
 mod receiver;
+#[cfg(test)]
+mod tests;
 
 use crate::config::deliver::{Destination, Output, Protocol};
 use crate::deliver::board::{Board, Failure as Told, Reason, State};
@@ -186,14 +188,13 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         loop {
             stop.run_until_cancelled(self.take()).await?;
             // After a short outage something waits here, too.
-            if self.is_behind() && self.pace.cap().is_finite() {
+            let is_behind = self.is_behind();
+            if is_behind {
                 self.wait(stop, self.pace.wait(Instant::now())).await?;
             }
             match self.deliver().await {
-                Ok(left) => {
-                    self.pace.note(left.took);
-                    self.pace.count(left.samples, self.pace.cap(), Instant::now());
-                }
+                Ok(left) if is_behind => self.pace.capped(left.samples, left.took, Instant::now()),
+                Ok(left) => self.pace.note(left.took),
                 Err(failure) if failure.is_held() => return Some(State::Degraded),
                 Err(_) => return Some(State::Retrying),
             }
@@ -207,7 +208,10 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             self.wait(stop, pause).await?;
             self.take().await;
             match self.deliver().await {
-                Ok(_) => return Some(State::Live),
+                Ok(left) => {
+                    self.pace.capped(left.samples, left.took, Instant::now());
+                    return Some(State::Live);
+                }
                 Err(failure) if failure.is_held() || self.is_down() => return Some(State::Degraded),
                 Err(_) => {}
             }
@@ -233,8 +237,9 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         let outcome = self.deliver().await;
         self.course.board.probed(outcome.is_ok());
         match outcome {
-            Ok(_) => {
+            Ok(left) => {
                 self.probes = 0;
+                self.pace.capped(left.samples, left.took, Instant::now());
                 Some(State::Recovering)
             }
             Err(_) => {
