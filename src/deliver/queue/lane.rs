@@ -3,13 +3,12 @@
 //! What a newcomer would get wrong: [`Lane::oldest`] gives the same record again until [`Lane::settle`] says what became
 //! of it, and the next one only when that is written down: a death repeats one record, not more.
 
-use super::state::Shared;
-use super::{Entry, Reason};
+use super::{Entry, Handle, Reason};
 use std::sync::Arc;
 
 /// The reader of a lane. When it goes, another can be had of the queue, which begins where this one was.
 pub struct Lane {
-    shared: Arc<Shared>,
+    handle: Arc<Handle>,
     place: usize,
 }
 
@@ -41,17 +40,17 @@ pub struct Backlog {
 }
 
 impl Lane {
-    pub(super) fn take(shared: &Arc<Shared>, place: usize) -> Option<Self> {
-        shared.take(place).then(|| Self { shared: Arc::clone(shared), place })
+    pub(super) fn take(handle: &Arc<Handle>, place: usize) -> Option<Self> {
+        handle.shared.take(place).then(|| Self { handle: Arc::clone(handle), place })
     }
 
     /// The oldest record, when there is one; the same until it is settled. May be broken off and asked again.
     pub async fn oldest(&mut self) -> Entry {
         loop {
-            let changed = self.shared.changed(self.place);
+            let changed = self.handle.shared.changed(self.place);
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(entry) = self.shared.oldest(self.place) {
+            if let Some(entry) = self.handle.shared.oldest(self.place) {
                 return entry;
             }
             changed.await;
@@ -60,32 +59,32 @@ impl Lane {
 
     /// The oldest record, where it is to be had at once.
     pub fn oldest_now(&mut self) -> Option<Entry> {
-        self.shared.oldest(self.place)
+        self.handle.shared.oldest(self.place)
     }
 
     /// Says what became of the record with that number. `false`: it is not the one under way, and nothing is counted.
     pub fn settle(&mut self, sequence: u64, settled: Settled) -> bool {
-        self.shared.settle(self.place, sequence, &settled)
+        self.handle.shared.settle(self.place, sequence, &settled)
     }
 
     /// What waits in it.
     pub fn backlog(&self) -> Backlog {
-        self.shared.backlog(self.place)
+        self.handle.shared.backlog(self.place)
     }
 
     /// One more with each change of `lanes`.
     pub fn generation(&self) -> u32 {
-        self.shared.identity(self.place).0
+        self.handle.shared.identity(self.place).0
     }
 
     /// Which lane of its generation.
     pub fn index(&self) -> usize {
-        self.shared.identity(self.place).1
+        self.handle.shared.identity(self.place).1
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.shared.give_back(self.place);
+        self.handle.shared.give_back(self.place);
     }
 }

@@ -4,35 +4,68 @@
 //! - [`ring`]: one lane in memory
 //! - [`state`]: all lanes in memory, and what is known of the disk
 //! - [`lane`]: who reads
-//! - [`storage`]: the calls of the system, so that each can fail in a test
+//! - [`worker`]: the thread that writes, reads and removes; [`sync`] makes safe, [`limits`] says what has to go
+//! - [`open`]: lock, generations and threads; [`recover`]: what an earlier process left
+//! - [`log`]: the files of a lane; [`cursor`]: up to where it is settled
+//! - [`segment`], [`walk`]: how a file is written, and how it is gone through past what is damaged
+//! - [`storage`]: the calls of the system, so that each can fail in a test; [`disk`]: the real ones
 //!
 //! What a newcomer would get wrong: [`Queue::append`] waits for nothing. What it takes is in memory only until the
 //! thread of the queue has written it; from then on it is accepted, counted, and may be read.
 
+mod cursor;
+pub mod disk;
 pub mod lane;
+mod limits;
+mod log;
+mod open;
+mod recover;
 mod ring;
+mod segment;
 mod state;
 pub mod status;
 pub mod storage;
+mod sync;
+mod walk;
+mod worker;
 #[cfg(test)]
 mod tests;
 
 pub use lane::{Backlog, Lane, Settled};
 pub use status::{Counts, Status};
+pub use worker::Worker;
 
 use crate::config::deliver as config;
 use bytes::Bytes;
 use state::Shared;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use storage::Storage;
 
 /// Records on their way to one output. Copies are of the same queue.
 #[derive(Clone)]
 pub struct Queue {
+    handle: Arc<Handle>,
+}
+
+/// What all copies share. When the last one goes without [`Queue::close`], that is as a death of the process.
+pub(super) struct Handle {
     shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.abandon();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // it ends after the call of the system that it is in
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Queue {
@@ -40,36 +73,69 @@ impl Queue {
     ///
     /// Fails where the folder cannot be had: another process is at it, or it cannot be written.
     pub fn open(folder: &Path, config: &config::Queue, storage: Arc<dyn Storage>) -> Result<Self, Error> {
-        let _ = (folder, storage);
-        Ok(Self { shared: Arc::new(Shared::in_memory(config, Options::default().clock)) })
+        let (queue, worker) = Self::prepare(folder, config, Arc::clone(&storage), &Options::default())?;
+        let Some(mut worker) = worker else { return Ok(queue) };
+        let failed = |source| Error::Thread { path: folder.to_owned(), source };
+        worker.with_threads(storage).map_err(failed)?;
+        let thread =
+            thread::Builder::new().name("queue".to_owned()).spawn(move || worker.run()).map_err(failed)?;
+        *queue.handle.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(queue)
+    }
+
+    /// The same for tests, which do the work of its thread themselves by [`Worker::turn`]. There is no worker where
+    /// there is no disk.
+    pub fn prepare(
+        folder: &Path,
+        config: &config::Queue,
+        storage: Arc<dyn Storage>,
+        options: &Options,
+    ) -> Result<(Self, Option<Worker>), Error> {
+        let (shared, worker) = if config.durability == config::Durability::Memory {
+            (Arc::new(Shared::in_memory(config, Arc::clone(&options.clock))), None)
+        } else {
+            let (shared, worker) = open::open(folder, config, storage, options)?;
+            (shared, Some(worker))
+        };
+        Ok((Self { handle: Arc::new(Handle { shared, thread: Mutex::default() }) }, worker))
     }
 
     /// Takes a record for a lane of [`config::Queue::lanes`]. Never waits: what finds no room is counted as dropped.
     /// A lane that is not there is the last one.
     pub fn append(&self, lane: usize, record: Record) {
-        self.shared.append(lane, record);
+        self.handle.shared.append(lane, record);
     }
 
     /// The reader of a lane; `None` while somebody has it.
     pub fn lane(&self, index: usize) -> Option<Lane> {
-        Lane::take(&self.shared, self.shared.place(index)?)
+        Lane::take(&self.handle, self.handle.shared.place(index)?)
     }
 
     /// The readers of all lanes that nobody has, with those that were there before `lanes` was changed. These come
     /// first, and the others have nothing to read until they are empty.
     pub fn lanes(&self) -> Vec<Lane> {
-        (0..self.shared.places()).filter_map(|place| Lane::take(&self.shared, place)).collect()
+        (0..self.handle.shared.places()).filter_map(|place| Lane::take(&self.handle, place)).collect()
     }
 
     /// All that is counted, of one moment.
     pub fn status(&self) -> Status {
-        self.shared.status()
+        self.handle.shared.status()
     }
 
     /// Ends it: what was taken is written and safe, and the next start knows that nothing was under way. What is in
     /// memory alone is counted as dropped.
     pub async fn close(&self) {
-        self.shared.close();
+        let shared = &self.handle.shared;
+        shared.close();
+        loop {
+            let ended = shared.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if shared.lock().closed {
+                return;
+            }
+            ended.await;
+        }
     }
 }
 

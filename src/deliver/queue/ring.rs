@@ -4,9 +4,11 @@
 //! from its place, so that one that goes leaves no gap in the log. [`Ring::written`] is where the log ends, and what
 //! the thread is just writing ([`Ring::writing`]) stays where it is.
 
+use super::cursor::Cursor;
 use super::status::{Counts, LaneStatus};
 use super::{Entry, Reason, Record, Settled};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// What a record takes in memory beside its body, in bytes.
 const OVERHEAD: u64 = 96;
@@ -33,6 +35,10 @@ pub(super) struct Ring {
     pub(super) acked: Place,
     /// All up to it are settled, but for the one under way where that is below it.
     pub(super) floor: Place,
+    /// Why the file of the one under way went, where [`Ring::floor`] is past it.
+    pub(super) reason: Option<Reason>,
+    /// All up to it are settled, and that is written down.
+    pub(super) persisted: u64,
     /// The last one in the log.
     pub(super) written: Place,
     /// The last one that is being written.
@@ -43,6 +49,8 @@ pub(super) struct Ring {
     pub(super) repeated: u64,
     /// The one under way, and whether its bytes are those of a record in memory.
     flight: Option<Flight>,
+    /// When the first of those that wait came, or the one before it was settled.
+    pub(super) moved: Duration,
     /// Whether the one to be read next is to be had from the disk.
     pub(super) wanted: bool,
     /// Whether somebody reads.
@@ -75,6 +83,7 @@ impl Ring {
             first: end.sequence + 1,
             acked,
             floor: acked,
+            persisted: acked.sequence,
             written,
             writing: written.sequence,
             accepted: end.sequence,
@@ -104,7 +113,10 @@ impl Ring {
     }
 
     /// Puts a record at the end; it is not accepted yet.
-    pub(super) fn push(&mut self, record: Record) {
+    pub(super) fn push(&mut self, record: Record, now: Duration) {
+        if self.counts.pending_records == 0 {
+            self.moved = now;
+        }
         self.bytes += weight(&record);
         self.records.push_back(record);
     }
@@ -166,10 +178,11 @@ impl Ring {
     }
 
     /// What became of the record under way; `false` where it is another one.
-    pub(super) fn settle(&mut self, sequence: u64, settled: &Settled) -> bool {
+    pub(super) fn settle(&mut self, sequence: u64, settled: &Settled, now: Duration) -> bool {
         let Some(flight) = self.flight.take_if(|flight| flight.entry.sequence == sequence) else {
             return false;
         };
+        self.moved = now;
         let record = flight.entry.record;
         let mut left = record.samples;
         let mut take = |samples: u32| {
@@ -216,6 +229,7 @@ impl Ring {
         self.counts.dropped.add(reason, samples);
         self.counts.pending -= samples;
         self.counts.pending_records = self.counts.pending_records.saturating_sub(records);
+        self.reason = Some(reason);
         self.skip(to);
         samples
     }
@@ -316,6 +330,35 @@ impl Ring {
         let from = (self.written.sequence + 1).max(self.first);
         let before = if from == self.written.sequence + 1 { self.written } else { self.base() };
         (Place { sequence: from - 1, ..before }, self.records.iter().skip((from - self.first) as usize))
+    }
+
+    /// What is in memory alone takes, in bytes.
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        self.unwritten().1.map(weight).sum()
+    }
+
+    /// It is in the log up to there; those that were being written are accepted.
+    pub(super) fn wrote(&mut self, to: Place) {
+        self.written = to;
+        self.writing = to.sequence;
+        self.accept(to.sequence);
+    }
+
+    /// What is to be written down of it, but for how the process went.
+    pub(super) fn cursor(&self) -> Cursor {
+        let held = self.flight.as_ref().filter(|flight| flight.entry.sequence <= self.floor.sequence);
+        Cursor {
+            acked: self.acked,
+            floor: self.floor.max(self.acked),
+            held: held.map_or(0, |flight| u64::from(flight.entry.record.samples)),
+            reason: held.and(self.reason),
+            ..Cursor::default()
+        }
+    }
+
+    /// Whether that what was settled last is still to be written down.
+    pub(super) fn unpersisted(&self) -> bool {
+        self.acked.sequence > self.persisted && self.acked.sequence <= self.written.sequence
     }
 
     /// A record that is in memory, by its number.

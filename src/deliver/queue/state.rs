@@ -5,9 +5,10 @@
 use super::lane::{Backlog, Settled};
 use super::ring::{Ring, weight};
 use super::status::{Disk, Status};
-use super::{Clock, Entry, LARGEST_BODY, Reason, Record};
+use super::{Clock, Entry, LARGEST_BODY, Moment, Reason, Record};
 use crate::config::deliver as config;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -16,6 +17,8 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// Tells the thread that there is work.
     pub(super) work: Condvar,
+    /// Tells that the thread has ended.
+    pub(super) ended: Notify,
     /// Tells the reader of each lane that something changed.
     readers: Vec<Notify>,
     pub(super) clock: Clock,
@@ -27,10 +30,18 @@ pub(super) struct State {
     pub(super) lanes: Vec<Ring>,
     /// How many of them are of earlier generations.
     pub(super) older: usize,
+    pub(super) has_disk: bool,
     /// Whether records are accepted when they are written, rather than at once.
     pub(super) written_first: bool,
     /// Why nothing can be written now.
     pub(super) blocked: Option<Reason>,
+    /// Whether there is something for the thread to do.
+    pub(super) work: bool,
+    /// Whether it is to end in order.
+    pub(super) closing: bool,
+    /// Whether it is to end at once, as by a death.
+    pub(super) abandoned: bool,
+    /// Whether nothing is taken any more.
     pub(super) closed: bool,
     pub(super) disk: Disk,
     pub(super) disk_bytes: u64,
@@ -43,23 +54,34 @@ impl Shared {
         let lanes = usize::from(config.lanes.max(1));
         let lanes =
             (0..lanes).map(|index| Ring::new(1, index, Default::default(), Default::default())).collect();
-        Self::new(config, clock, lanes, 0)
+        Self::new(config, clock, lanes, 0, false)
     }
 
-    pub(super) fn new(config: &config::Queue, clock: Clock, lanes: Vec<Ring>, older: usize) -> Self {
+    pub(super) fn new(
+        config: &config::Queue,
+        clock: Clock,
+        lanes: Vec<Ring>,
+        older: usize,
+        disk: bool,
+    ) -> Self {
         Self {
             readers: lanes.iter().map(|_| Notify::new()).collect(),
             state: Mutex::new(State {
                 lanes,
                 older,
+                has_disk: disk,
                 written_first: config.durability == config::Durability::Wal,
                 blocked: None,
+                work: disk,
+                closing: false,
+                abandoned: false,
                 closed: false,
                 disk: Disk::default(),
                 disk_bytes: 0,
                 disk_free: None,
             }),
             work: Condvar::new(),
+            ended: Notify::new(),
             clock,
             config: config.clone(),
         }
@@ -72,14 +94,17 @@ impl Shared {
 
     /// The oldest timestamp that need not go.
     pub(super) fn too_old(&self) -> i64 {
-        let age = i64::try_from(self.config.max_age.as_millis()).unwrap_or(i64::MAX);
-        (self.clock)().wall.saturating_sub(age)
+        self.too_old_at((self.clock)())
+    }
+
+    fn too_old_at(&self, now: Moment) -> i64 {
+        now.wall.saturating_sub(i64::try_from(self.config.max_age.as_millis()).unwrap_or(i64::MAX))
     }
 
     pub(super) fn append(&self, lane: usize, record: Record) {
         let mut state = self.lock();
         let place = (state.older + lane).min(state.lanes.len() - 1);
-        let refused = if state.closed {
+        let refused = if state.closed || state.closing {
             Some(Reason::Closed)
         } else if record.body.len() > LARGEST_BODY {
             Some(Reason::TooLarge)
@@ -90,22 +115,32 @@ impl Shared {
             return state.lanes[place].refuse(record.samples, reason);
         }
         let at_once = state.accepts_at_once();
+        let now = (self.clock)();
         let ring = &mut state.lanes[place];
-        ring.push(record);
+        ring.push(record, now.steady);
         if at_once {
             ring.accept(ring.end() - 1);
+            ring.expire(self.too_old_at(now));
         }
-        drop(state);
+        self.tell(state);
         if at_once {
             self.readers[place].notify_waiters();
         }
-        self.work.notify_one();
+    }
+
+    /// Tells the thread that there is something to do.
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
+        let asleep = !std::mem::replace(&mut state.work, true);
+        drop(state);
+        if asleep {
+            self.work.notify_one();
+        }
     }
 
     pub(super) fn oldest(&self, place: usize) -> Option<Entry> {
         let too_old = self.too_old();
         let mut state = self.lock();
-        if !state.may_read(place) {
+        if !state.may_read(place) || state.must_wait(place) {
             return None;
         }
         let ring = &mut state.lanes[place];
@@ -114,17 +149,17 @@ impl Shared {
         }
         if ring.next_is_on_disk() && !ring.wanted {
             ring.wanted = true;
-            self.work.notify_one();
+            self.tell(state);
         }
         None
     }
 
     pub(super) fn settle(&self, place: usize, sequence: u64, settled: &Settled) -> bool {
         let mut state = self.lock();
-        let known = state.lanes[place].settle(sequence, settled);
+        let now = (self.clock)().steady;
+        let known = state.lanes[place].settle(sequence, settled, now);
         let emptied = place < state.older && state.lanes[place].counts.pending_records == 0;
-        drop(state);
-        self.work.notify_one();
+        self.tell(state);
         if emptied {
             self.wake_all();
         }
@@ -201,13 +236,23 @@ impl Shared {
         status
     }
 
-    /// Takes nothing more. Without a disk, what waits is dropped.
+    /// Takes nothing more, and tells the thread to end in order.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        state.closed = true;
-        if self.config.durability == config::Durability::Memory {
+        state.closing = true;
+        if !state.has_disk {
+            state.closed = true;
             state.lanes.iter_mut().for_each(|ring| ring.drop_all(Reason::Closed));
         }
+        self.tell(state);
+    }
+
+    /// Tells the thread to end at once.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.abandoned = true;
+        drop(state);
+        self.work.notify_one();
     }
 }
 
@@ -215,6 +260,20 @@ impl State {
     /// Whether a record is accepted as soon as it is in memory.
     pub(super) fn accepts_at_once(&self) -> bool {
         !self.written_first || self.blocked.is_some()
+    }
+
+    /// Whether what was settled last is to be written down before the next is read. A disk that fails is not
+    /// waited for.
+    fn must_wait(&self, place: usize) -> bool {
+        let working = self.has_disk && self.blocked != Some(Reason::RingFull) && !self.closed;
+        working && self.lanes[place].unpersisted()
+    }
+
+    /// Whether what is in memory alone is to be written, in a queue that does not write all.
+    pub(super) fn spills(&self, config: &config::Queue, now: Duration, failing: Duration) -> bool {
+        let waits = |ring: &Ring| ring.counts.pending_records > 0 && now.saturating_sub(ring.moved) > failing;
+        let bytes: u64 = self.lanes.iter().map(Ring::unwritten_bytes).sum();
+        bytes > config.memory / 2 || self.lanes.iter().any(waits)
     }
 
     /// What all records take in memory.
