@@ -226,7 +226,7 @@ static OTLP: Table<DestinationDraft> = Table {
                 Ok(())
             }),
             "Where to: http:// or https://; collectors listen on port 4317 for gRPC and on 4318 for HTTP. With protocol http, \
-             /v1/metrics is added where it is not the end of the path; gRPC has no path.",
+             /v1/metrics is added where it is not the end of the path. For gRPC a path stands in front of the method.",
         )
         .private()
         .required(),
@@ -255,8 +255,9 @@ static OTLP: Table<DestinationDraft> = Table {
     finish: |draft, scope| {
         finish(draft, "endpoint", scope);
         match (draft.protocol, &mut draft.url) {
-            (Protocol::Grpc, Some(url)) if url.path != "/" => {
-                scope.problem("endpoint", "has a path, which gRPC does not use; expected a URL without one, or protocol: http");
+            (Protocol::Grpc, Some(url)) if url.path_alone().trim_end_matches('/').ends_with(METRICS) => {
+                let message = "has the path of OTLP over HTTP; expected protocol: http, or a URL without the path";
+                scope.problem("endpoint", message);
             }
             (Protocol::Http, Some(url)) => add_metrics_path(url),
             _ => {}
@@ -265,8 +266,9 @@ static OTLP: Table<DestinationDraft> = Table {
 };
 
 /// <https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>
+const METRICS: &str = "/v1/metrics";
+
 fn add_metrics_path(url: &mut Url) {
-    const METRICS: &str = "/v1/metrics";
     let (path, query) = url.path.split_at(url.path.find('?').unwrap_or(url.path.len()));
     let path = path.trim_end_matches('/');
     let path = path.strip_suffix(METRICS).unwrap_or(path);

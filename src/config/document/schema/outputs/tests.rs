@@ -187,9 +187,9 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
     url("http://h/?hunter2\\nx", "is no URL: there is a character that must be encoded");
     url("http://h/#hunter2", "is no URL: it has a fragment");
     check(
-        &document("otlp: {endpoint: \"http://h:4317/hunter\"}"),
+        &document("otlp: {endpoint: \"http://h:4318/v1/metrics/\"}"),
         &[
-            "3: outputs[0].otlp.endpoint: has a path, which gRPC does not use; expected a URL without one, or protocol: http",
+            "3: outputs[0].otlp.endpoint: has the path of OTLP over HTTP; expected protocol: http, or a URL without",
         ],
     );
     check(
