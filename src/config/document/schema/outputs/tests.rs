@@ -216,6 +216,22 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
     );
     remote("bearer_token: \"\"", &["5: $bearer_token: the value is empty"]);
     remote("bearer_token: \"a\\nhunter2\"", &["5: $bearer_token: has a value that no header can have"]);
+    remote(
+        "bearer_token_file: empty",
+        &["5: $bearer_token_file: \"empty\" is an empty file; expected one that holds a token"],
+    );
+    remote(
+        "bearer_token_file: lines",
+        &["5: $bearer_token_file: \"lines\" has a value that no header can have; expected"],
+    );
+    remote(
+        "basic_auth: {username: a, password_file: empty}",
+        &["5: $basic_auth.password_file: \"empty\" is an empty file; expected one that holds a password"],
+    );
+    remote(
+        "basic_auth: {username: a, password_file: nope}",
+        &["5: $basic_auth.password_file: \"nope\" cannot be read"],
+    );
     remote("bearer_token_file: nope", &["5: $bearer_token_file: \"nope\" cannot be read"]);
     remote("bearer_token_env: hunter2", &["5: $bearer_token_env: the value is a variable that is not set"]);
     remote(
