@@ -4,6 +4,7 @@
 #   QUICK=1                fewer rounds, without the slow sections
 #   SECTIONS=farm          2,000 scripted servers that are watched as services; no peer
 #   SECTIONS=failover      a real Sentinel set whose master is replaced; no peer
+#   SECTIONS=push          1,000 scripted servers that are pushed to a receiver; no peer
 # `ours` leaves out the latency histograms, which the peer of that age does not have; `ours+latency` has them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,16 +13,18 @@ source scripts/toolchain.sh
 need_toolchain
 install_packages redis-server redis-tools prometheus-redis-exporter wrk python3
 
-known='limit single conc many rtt hung keys farm failover'
+known='limit single conc many rtt hung keys farm failover push'
 if [ -n "${QUICK:-}" ]; then
   sections=${SECTIONS:-limit,single,conc,many}
   shape=(--rounds 1 --requests 200 --seconds 2 --targets 50 --keys 200000)
   farm_shape=(--targets 500 --interval 5 --seconds 20 --readings 2 --trouble hang)
+  push_shape=(--targets 200 --seconds 10 --away 10)
   failovers=1
 else
   sections=${SECTIONS:-${known// /,}}
   shape=(--rounds 3 --requests 500 --seconds 3)
   farm_shape=()
+  push_shape=()
   failovers=5
 fi
 
@@ -62,7 +65,7 @@ exporters=("${peer[@]}" "${ours[@]}")
 measure fleet many rtt hung keys
 
 # What follows services: no peer can do that.
-if grep -qwE 'farm|failover' <<<"$sections"; then
+if grep -qwE 'farm|failover|push' <<<"$sections"; then
   cargo build --release --locked -p testbed --bins
 fi
 if grep -qw farm <<<"$sections"; then
@@ -71,5 +74,9 @@ if grep -qw farm <<<"$sections"; then
 fi
 if grep -qw failover <<<"$sections"; then
   target/release/failover "$binary" "$failovers" "$results/$stamp-failover.json" || status=1
+fi
+if grep -qw push <<<"$sections"; then
+  /usr/bin/python3 bench/push_bench.py --program "$binary" --farm target/release/farm --sink target/release/sink \
+    "${push_shape[@]}" --json "$results/$stamp-push.json" || status=1
 fi
 exit "$status"

@@ -4,6 +4,7 @@
 //! [`merge`] lays the families of several sets side by side in the order of the wire,
 //! [`negotiate`] chooses a format and a compression for a client, and each format has one file that writes a
 //! [`Page`] in it: [`text`], [`openmetrics`], [`protobuf`]. [`stream`] writes the page of a fleet piece by piece.
+//! What is pushed is made by [`remote_write`], and [`otlp`] makes its bodies of that.
 //! Below them are [`number`], [`points`] and [`wire`].
 //!
 //! This package is pure: no files, no sockets, no clock, no tokio. It is fuzzed and measured alone.
@@ -14,8 +15,10 @@ pub mod merge;
 pub mod negotiate;
 pub mod number;
 pub mod openmetrics;
+pub mod otlp;
 pub mod points;
 pub mod protobuf;
+pub mod remote_write;
 pub mod stream;
 pub mod text;
 pub mod wire;

@@ -78,7 +78,8 @@ pub(crate) fn in_order<'a, T>(
     all
 }
 
-fn compare(a: &SampleRef<'_>, b: &SampleRef<'_>) -> Ordering {
+/// The order of samples of one family.
+pub(crate) fn compare(a: &SampleRef<'_>, b: &SampleRef<'_>) -> Ordering {
     let by_value = a.labels().map(|(_, value)| value).cmp(b.labels().map(|(_, value)| value));
     by_value.then_with(|| a.labels().map(|(name, _)| name).cmp(b.labels().map(|(name, _)| name)))
 }

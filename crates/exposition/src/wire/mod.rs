@@ -1,9 +1,11 @@
-//! The bytes under the message formats: Protocol Buffers, as far as we write them.
+//! The bytes under the message formats: Protocol Buffers, as far as we write them; [`read`] reads them.
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>
 //!
 //! A message says its length before its content. The content is written first, behind one byte kept for the
 //! length, and moves on where one byte does not do: most messages are short, and nothing is measured twice.
+
+pub mod read;
 
 /// Appends the number of a field that holds `number`.
 pub fn uint(out: &mut Vec<u8>, field: u32, number: u64) {
@@ -13,15 +15,25 @@ pub fn uint(out: &mut Vec<u8>, field: u32, number: u64) {
 
 /// Appends a field that holds a float.
 pub fn double(out: &mut Vec<u8>, field: u32, number: f64) {
+    fixed64(out, field, number.to_bits());
+}
+
+/// Appends a field that holds eight bytes.
+pub fn fixed64(out: &mut Vec<u8>, field: u32, number: u64) {
     tag(out, field, FIXED64);
     out.extend_from_slice(&number.to_le_bytes());
 }
 
+/// Appends a field that holds bytes.
+pub fn bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    tag(out, field, LENGTH_DELIMITED);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
 /// Appends a field that holds text.
 pub fn string(out: &mut Vec<u8>, field: u32, text: &str) {
-    tag(out, field, LENGTH_DELIMITED);
-    varint(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+    bytes(out, field, text.as_bytes());
 }
 
 /// Appends a field that holds the message that `write` writes.
