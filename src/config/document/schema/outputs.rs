@@ -133,7 +133,7 @@ static QUEUE: Table<Queue> = Table {
             "2GiB",
             Set::Bytes(1 << 20, PEBIBYTE, |q: &mut Queue, v| q.max_bytes = v),
             "The most that waits on disk. Above it the oldest file goes, and is counted as dropped for the reason size. A \
-             sample takes about 10 bytes: docs/delivery.md has a table.",
+             sample takes 7 to 17 bytes: docs/delivery.md has a table.",
         ),
         field(
             "max_age",
