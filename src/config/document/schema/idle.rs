@@ -126,9 +126,12 @@ fn of_no_service(draft: &Draft, has_outputs: bool, scope: &mut Scope<'_, '_>) {
         "breaker",
         "discover",
         "web.service_label",
-        "web.instance_label",
     ] {
         scope.idle(key, "there are no services");
+    }
+    // What is pushed has it.
+    if !has_outputs {
+        scope.idle("web.instance_label", "there are no services");
     }
 }
 

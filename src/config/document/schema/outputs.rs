@@ -60,7 +60,8 @@ pub(super) static OUTPUT: Table<OutputDraft> = Table {
             "",
             "{ endpoint: \"http://collector:4317\", protocol: grpc }",
             Set::Section(&Part { table: &OTLP, at: |d: &mut OutputDraft| &mut d.otlp }),
-            "The receiver speaks the protocol of OpenTelemetry: a collector, or what takes the place of one.",
+            "The receiver speaks the protocol of OpenTelemetry: a collector, or what takes the place of one. basic_auth and tls \
+             have the keys that they have in remote_write.",
         )
         .aside(),
         field(

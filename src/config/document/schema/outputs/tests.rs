@@ -439,6 +439,10 @@ fn what_is_dangerous_or_has_no_effect_is_told() {
         &format!("{quiet}global: {{labels: {{a: b}}}}"),
         &["5: global.labels: without effect: there are no services"],
     );
+    check(
+        &format!("{quiet}web: {{service_label: s, instance_label: i}}"),
+        &["5: web.service_label: without effect: there are no services"],
+    );
     let mut flags = Config::default();
     flags.scrape.target = None;
     over_flags(
