@@ -56,6 +56,17 @@ fn promtool(args: &[&str]) -> Result<(), String> {
 }
 
 #[test]
+fn the_equation_is_an_expression() {
+    let equation =
+        PAGE.split("```promql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let lines: String = equation.lines().map(|line| format!("          {line}\n")).collect();
+    let rules = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!("groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: |\n{lines}");
+    fs::write(rules.path(), text).expect("a file");
+    assert_eq!(promtool(&["check", "rules", &rules.path().display().to_string()]), Ok(()));
+}
+
+#[test]
 fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
     assert_eq!(promtool(&["check", "rules", "redvigil-alerts.yml"]), Ok(()));
     assert_eq!(promtool(&["test", "rules", "redvigil-alerts.test.yml"]), Ok(()));
