@@ -110,8 +110,8 @@ pub enum Protocol {
 /// An HTTP server that takes samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `http://` or `https://`, without user and password; the path as it is to be asked for. For OTLP by gRPC it
-    /// is `/`: the path of a call is its method.
+    /// `http://` or `https://`, without user and password; the path as it is to be asked for, but for gRPC, where it
+    /// stands in front of the method.
     pub url: Url,
     /// Headers beside our own. Their values may be secret.
     pub headers: Vec<(String, Secret)>,

@@ -19,6 +19,7 @@ pub(super) fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
     write("q.lua", "return {}");
     write("a.pem", "");
     write("token", "hunter4\n");
+    write("lines", "hunter5\nhunter6\n");
     let file = File { path: "r.yaml".into(), flags: Arc::new(flags), target_said: None };
     let env = |name: &str| match name {
         "PW" => Some("hunter3".into()),

@@ -7,7 +7,7 @@
 //! default, and a document that was made from it is fine.
 
 use super::credentials::{ProfileDraft, TlsDraft};
-use super::outputs::{DestinationDraft, OutputDraft};
+use super::outputs::{OutputDraft, ReceiverDraft};
 use super::services::ServiceDraft;
 use super::{CollectDraft, Draft};
 use crate::config::address::Endpoint;
@@ -126,9 +126,12 @@ fn of_no_service(draft: &Draft, has_outputs: bool, scope: &mut Scope<'_, '_>) {
         "breaker",
         "discover",
         "web.service_label",
-        "web.instance_label",
     ] {
         scope.idle(key, "there are no services");
+    }
+    // What is pushed has it.
+    if !has_outputs {
+        scope.idle("web.instance_label", "there are no services");
     }
 }
 
@@ -261,12 +264,12 @@ pub fn of_output(output: &OutputDraft, scope: &mut Scope<'_, '_>) {
 }
 
 /// What is without effect, or dangerous, in one `remote_write:` or `otlp:`, whose URL is at the key `url`.
-pub fn of_destination(destination: &DestinationDraft, url: &str, scope: &mut Scope<'_, '_>) {
-    let Some(to) = destination.url.as_ref().filter(|to| !to.secure) else { return };
+pub fn of_receiver(receiver: &ReceiverDraft, url: &str, scope: &mut Scope<'_, '_>) {
+    let Some(to) = receiver.url.as_ref().filter(|to| !to.secure) else { return };
     scope.idle("tls", &format!("the {url} begins with http://"));
     let is_authorization = |name: &str| name.eq_ignore_ascii_case("authorization");
-    let has_auth = destination.token.is_some() || scope.said("basic_auth");
-    if !to.is_local() && (has_auth || destination.headers.iter().any(|(name, _)| is_authorization(name))) {
+    let has_auth = receiver.token.is_some() || scope.said("basic_auth");
+    if !to.is_local() && (has_auth || receiver.headers.iter().any(|(name, _)| is_authorization(name))) {
         scope.warn(url, "begins with http://: whoever is on the way can read the token or password");
     }
 }

@@ -1,17 +1,19 @@
 //! `outputs:`: where samples are pushed to, and the queue of each.
 //!
-//! What a newcomer would get wrong: `remote_write` and `otlp` are one draft with two tables. What both have is one
-//! row, which stands below.
+//! [`receiver`] has the two kinds of receivers.
+//!
+//! What a newcomer would get wrong: `queue` is read into the very struct that the queue gets. Its defaults stand there,
+//! and in the rows.
 
-use super::credentials::{TlsDraft, pair_certificate};
-use super::{Draft, HOUR, MILLISECOND, field, filled, idle, label, no_more, switch};
-use crate::config::Secret;
-use crate::config::deliver::{
-    Auth, Destination, Durability, Endpoint, Fsync, OnFull, Output, Protocol, Queue, Url, UrlError, Version,
-    Word,
-};
-use crate::config::document::reader::{Field, Part, Scope, Set, Table};
+mod receiver;
+
+pub use receiver::ReceiverDraft;
+
+use super::{Draft, HOUR, MILLISECOND, field, idle, label, no_more};
+use crate::config::deliver::{Durability, Fsync, OnFull, Output, Queue};
+use crate::config::document::reader::{Part, Scope, Set, Table};
 use crate::config::{units, validate};
+use receiver::{OTLP, REMOTE_WRITE};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,53 +22,11 @@ use std::time::Duration;
 #[derive(Default)]
 pub struct OutputDraft {
     pub(super) name: String,
-    pub(super) remote_write: DestinationDraft,
-    pub(super) otlp: DestinationDraft,
+    pub(super) remote_write: ReceiverDraft,
+    pub(super) otlp: ReceiverDraft,
     pub(super) queue: Queue,
     pub(super) rate: Option<u64>,
     pub(super) external_labels: BTreeMap<String, String>,
-}
-
-/// A receiver in the making.
-pub struct DestinationDraft {
-    pub(super) url: Option<Url>,
-    version: Version,
-    protocol: Protocol,
-    pub(super) headers: Vec<(String, Secret)>,
-    pub(super) token: Option<Word>,
-    user: String,
-    password: Option<Word>,
-    pub(super) tls: TlsDraft,
-    timeout: Duration,
-}
-
-impl Default for DestinationDraft {
-    fn default() -> Self {
-        Self {
-            url: None,
-            version: Version::Auto,
-            protocol: Protocol::Grpc,
-            headers: vec![],
-            token: None,
-            user: String::new(),
-            password: None,
-            tls: TlsDraft::default(),
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-impl DestinationDraft {
-    /// What it comes to, where it is right.
-    fn done(self) -> Option<(Version, Protocol, Endpoint)> {
-        let auth = match (self.token, self.password) {
-            (Some(token), _) => Auth::Bearer(token),
-            (None, Some(password)) => Auth::Basic { user: self.user, password },
-            (None, None) => Auth::None,
-        };
-        let (headers, tls, timeout) = (self.headers, self.tls.settings, self.timeout);
-        Some((self.version, self.protocol, Endpoint { url: self.url?, headers, auth, tls, timeout }))
-    }
 }
 
 pub(super) const MORE_OUTPUTS: &str = "  - name: otel
@@ -100,7 +60,8 @@ pub(super) static OUTPUT: Table<OutputDraft> = Table {
             "",
             "{ endpoint: \"http://collector:4317\", protocol: grpc }",
             Set::Section(&Part { table: &OTLP, at: |d: &mut OutputDraft| &mut d.otlp }),
-            "The receiver speaks the protocol of OpenTelemetry: a collector, or what takes the place of one.",
+            "The receiver speaks the protocol of OpenTelemetry: a collector, or what takes the place of one. basic_auth and tls \
+             have the keys that they have in remote_write.",
         )
         .aside(),
         field(
@@ -148,11 +109,8 @@ pub(super) fn push_output(draft: &mut Draft, output: OutputDraft, scope: &mut Sc
         scope.problem("name", "is the name of another output, too; expected a name of its own");
     }
     let to = match scope.said("otlp") {
-        true => output.otlp.done().map(|(_, protocol, endpoint)| Destination::Otlp { protocol, endpoint }),
-        false => output
-            .remote_write
-            .done()
-            .map(|(version, _, endpoint)| Destination::RemoteWrite { version, endpoint }),
+        true => output.otlp.otlp(),
+        false => output.remote_write.remote_write(),
     };
     // Without a receiver there is a problem already.
     let Some(to) = to else { return };
@@ -165,268 +123,6 @@ pub(super) fn push_output(draft: &mut Draft, output: OutputDraft, scope: &mut Sc
     }));
 }
 
-static REMOTE_WRITE: Table<DestinationDraft> = Table {
-    fields: &[
-        field(
-            "url",
-            "",
-            "https://mimir.example/api/v1/push",
-            Set::Parsed("a URL", |d: &mut DestinationDraft, v, _| {
-                d.url = Some(url(v, "https://mimir.example/api/v1/push")?);
-                Ok(())
-            }),
-            "Where to: http:// or https://, with the path. Prometheus (--web.enable-remote-write-receiver) and \
-             VictoriaMetrics have /api/v1/write, Mimir and Cortex /api/v1/push, Thanos /api/v1/receive. User and password \
-             stand in basic_auth.",
-        )
-        .private()
-        .required(),
-        field(
-            "version",
-            "auto",
-            "auto",
-            Set::Parsed("auto, 1.0 or 2.0", |d: &mut DestinationDraft, v, _| {
-                d.version = match v {
-                    "auto" => Version::Auto,
-                    "1.0" | "1" | "v1" => Version::V1,
-                    "2.0" | "2" | "v2" => Version::V2,
-                    _ => return Err("is no version of remote write; expected auto, 1.0 or 2.0".into()),
-                };
-                Ok(())
-            }),
-            "Which version of remote write. auto: 2.0, and 1.0 from the moment on in which the receiver shows that it does \
-             not know it.",
-        ),
-        HEADERS,
-        BEARER_TOKEN,
-        BEARER_TOKEN_FILE,
-        BEARER_TOKEN_ENV,
-        BASIC_AUTH,
-        TLS_OF_OUTPUT,
-        TIMEOUT,
-    ],
-    finish: |draft, scope| {
-        finish(draft, "url", scope);
-        if draft.url.as_ref().is_some_and(|url| url.path_alone() == "/") {
-            let message = "has no path; receivers have one, such as /api/v1/write (Prometheus, VictoriaMetrics), \
-                           /api/v1/push (Mimir, Cortex) or /api/v1/receive (Thanos)";
-            scope.warn("url", message);
-        }
-    },
-};
-
-static OTLP: Table<DestinationDraft> = Table {
-    fields: &[
-        field(
-            "endpoint",
-            "",
-            "http://collector:4317",
-            Set::Parsed("a URL", |d: &mut DestinationDraft, v, _| {
-                d.url = Some(url(v, "http://collector:4317")?);
-                Ok(())
-            }),
-            "Where to: http:// or https://; collectors listen on port 4317 for gRPC and on 4318 for HTTP. With protocol http, \
-             /v1/metrics is added where it is not the end of the path; gRPC has no path.",
-        )
-        .private()
-        .required(),
-        field(
-            "protocol",
-            "grpc",
-            "grpc",
-            Set::Parsed("grpc or http", |d: &mut DestinationDraft, v, _| {
-                d.protocol = match v {
-                    "grpc" => Protocol::Grpc,
-                    "http" => Protocol::Http,
-                    _ => return Err("is no protocol of OTLP; expected grpc or http".into()),
-                };
-                Ok(())
-            }),
-            "How it travels: gRPC, or Protobuf over HTTP.",
-        ),
-        HEADERS,
-        BEARER_TOKEN,
-        BEARER_TOKEN_FILE,
-        BEARER_TOKEN_ENV,
-        BASIC_AUTH,
-        TLS_OF_OUTPUT,
-        TIMEOUT,
-    ],
-    finish: |draft, scope| {
-        finish(draft, "endpoint", scope);
-        match (draft.protocol, &mut draft.url) {
-            (Protocol::Grpc, Some(url)) if url.path != "/" => {
-                scope.problem("endpoint", "has a path, which gRPC does not use; expected a URL without one, or protocol: http");
-            }
-            (Protocol::Http, Some(url)) => add_metrics_path(url),
-            _ => {}
-        }
-    },
-};
-
-/// <https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>
-fn add_metrics_path(url: &mut Url) {
-    const METRICS: &str = "/v1/metrics";
-    let (path, query) = url.path.split_at(url.path.find('?').unwrap_or(url.path.len()));
-    let path = path.trim_end_matches('/');
-    let path = path.strip_suffix(METRICS).unwrap_or(path);
-    url.path = format!("{path}{METRICS}{query}");
-}
-
-const HEADERS: Field<DestinationDraft> = field(
-    "headers",
-    "",
-    "{ X-Scope-OrgID: checkout }",
-    Set::Map("names to texts", |d: &mut DestinationDraft, name, text, _| {
-        validate::output_header(name, text)?;
-        if d.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
-            return Err("is given twice, for upper and lower case are the same; expected it once".into());
-        }
-        d.headers.push((name.into(), Secret::new(text)));
-        Ok(())
-    }),
-    "Headers of every request, beside those that we set ourselves: X-Scope-OrgID names the tenant to Mimir and Cortex, \
-     THANOS-TENANT to Thanos. Values are kept secret.",
-);
-
-const BEARER_TOKEN: Field<DestinationDraft> = field(
-    "bearer_token",
-    "",
-    "change-me",
-    Set::Secret(|d: &mut DestinationDraft, v| d.token = Some(Word::Given(v))),
-    "The token of Authorization: Bearer. Better kept outside of this file.",
-);
-
-const BEARER_TOKEN_FILE: Field<DestinationDraft> = field(
-    "bearer_token_file",
-    "",
-    "/run/secrets/mimir-token",
-    Set::File(|d: &mut DestinationDraft, v| d.token = Some(Word::File(v))),
-    "The file that holds it, without the white space at its ends. Read again when it changes, without a reload.",
-)
-.aside();
-
-const BEARER_TOKEN_ENV: Field<DestinationDraft> = field(
-    "bearer_token_env",
-    "",
-    "MIMIR_TOKEN",
-    Set::SecretVariable(|d: &mut DestinationDraft, v| d.token = Some(Word::Given(v))),
-    "The variable of the environment that holds it.",
-)
-.aside();
-
-const BASIC_AUTH: Field<DestinationDraft> = field(
-    "basic_auth",
-    "",
-    "{ username: redvigil, password_file: /run/secrets/mimir }",
-    Set::Section(&BASIC_PART),
-    "User and password, in place of a token.",
-)
-.aside();
-
-const TLS_OF_OUTPUT: Field<DestinationDraft> = field(
-    "tls",
-    "",
-    "",
-    Set::Section(&TLS_PART),
-    "TLS, where the URL begins with https://. Files are read again when they change, without a reload.",
-);
-
-const TIMEOUT: Field<DestinationDraft> = field(
-    "timeout",
-    "10s",
-    "10s",
-    Set::Duration(MILLISECOND, Duration::from_secs(300), |d: &mut DestinationDraft, v| d.timeout = v),
-    "How long a request may take in all. After it the receiver may have taken the request or not: it is sent again.",
-);
-
-static BASIC_PART: Part<DestinationDraft, DestinationDraft> = Part { table: &BASIC, at: |d| d };
-
-static BASIC: Table<DestinationDraft> = Table {
-    fields: &[
-        field(
-            "username",
-            "",
-            "redvigil",
-            Set::Parsed("a name without a colon", |d: &mut DestinationDraft, v, _| {
-                d.user = v.into();
-                validate::basic_user(v)
-            }),
-            "The user.",
-        )
-        .required(),
-        field(
-            "password",
-            "",
-            "change-me",
-            Set::Secret(|d: &mut DestinationDraft, v| d.password = Some(Word::Given(v))),
-            "The password. Better kept outside of this file.",
-        ),
-        field(
-            "password_file",
-            "",
-            "/run/secrets/mimir",
-            Set::File(|d: &mut DestinationDraft, v| d.password = Some(Word::File(v))),
-            "The file that holds it, without the white space at its ends. Read again when it changes, without a reload.",
-        )
-        .aside(),
-        field(
-            "password_env",
-            "",
-            "MIMIR_PASSWORD",
-            Set::SecretVariable(|d: &mut DestinationDraft, v| d.password = Some(Word::Given(v))),
-            "The variable of the environment that holds it.",
-        )
-        .aside(),
-    ],
-    finish: |_, scope| scope.exactly_one(&["password", "password_file", "password_env"]),
-};
-
-static TLS_PART: Part<DestinationDraft, TlsDraft> = Part { table: &TLS, at: |d| &mut d.tls };
-
-static TLS: Table<TlsDraft> = Table {
-    fields: &[
-        field(
-            "ca_file",
-            "",
-            "/etc/redvigil/mimir-ca.pem",
-            Set::File(|d: &mut TlsDraft, v| d.settings.ca_file = Some(v)),
-            "Certificates (PEM) that the receiver's one must chain to, in place of the system's.",
-        )
-        .aside(),
-        field(
-            "cert_file",
-            "",
-            "/etc/redvigil/client.pem",
-            Set::File(|d: &mut TlsDraft, v| d.cert = Some(v)),
-            "Our own certificate (PEM), for receivers that ask for one. Needs key_file.",
-        )
-        .aside(),
-        field(
-            "key_file",
-            "",
-            "/etc/redvigil/client.key",
-            Set::File(|d: &mut TlsDraft, v| d.key = Some(v)),
-            "The key (PEM) of that certificate.",
-        )
-        .aside(),
-        field(
-            "server_name",
-            "",
-            "mimir.example",
-            Set::Parsed("a host name", |d: &mut TlsDraft, v, _| filled(v, &mut d.settings.server_name)),
-            "The name that the certificate must have, where it is not the host of the URL. Sent as SNI.",
-        ),
-        switch(
-            "insecure_skip_verify",
-            "false",
-            |d: &mut TlsDraft, v| d.settings.skip_verification = v,
-            "Accept any certificate. Whoever stands between us and the receiver then gets the token and all samples.",
-        ),
-    ],
-    finish: pair_certificate,
-};
-
 /// A size that nobody has.
 const PEBIBYTE: u64 = 1 << 50;
 
@@ -438,7 +134,7 @@ static QUEUE: Table<Queue> = Table {
             "2GiB",
             Set::Bytes(1 << 20, PEBIBYTE, |q: &mut Queue, v| q.max_bytes = v),
             "The most that waits on disk. Above it the oldest file goes, and is counted as dropped for the reason size. A \
-             sample takes about 10 bytes: docs/delivery.md has a table.",
+             sample takes 7 to 17 bytes: docs/delivery.md has a table.",
         ),
         field(
             "max_age",
@@ -545,17 +241,6 @@ static REPLAY: Table<OutputDraft> = Table {
     finish: no_more,
 };
 
-fn url(text: &str, such_as: &str) -> Result<Url, String> {
-    Url::parse(text).map_err(|error| match error {
-        UrlError::Credentials => {
-            "holds a user or a password, which would be seen wherever the URL is; expected a URL without, and basic_auth \
-             or bearer_token_file beside it"
-                .into()
-        }
-        error => format!("is no URL: {error}; expected one such as {such_as}"),
-    })
-}
-
 fn fsync(text: &str) -> Result<Fsync, String> {
     match text {
         "always" => Ok(Fsync::Always),
@@ -566,22 +251,6 @@ fn fsync(text: &str) -> Result<Fsync, String> {
             Err(_) => Err("is no duration; expected one such as 1s, always or never".into()),
         },
     }
-}
-
-/// What fits together or not, whatever the receiver speaks.
-fn finish(draft: &mut DestinationDraft, url: &str, scope: &mut Scope<'_, '_>) {
-    let auth = scope.at_most_one(&["bearer_token", "bearer_token_file", "bearer_token_env", "basic_auth"]);
-    if let Some(Word::Given(token)) = &draft.token
-        && let Err(reason) = validate::header_value(token.expose())
-    {
-        let key = if scope.said("bearer_token") { "bearer_token" } else { "bearer_token_env" };
-        scope.problem(key, format!("{}; expected a token", reason));
-    }
-    let is_said = draft.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-    if let (Some(auth), true) = (auth, is_said) {
-        scope.problem("headers", format!("has Authorization, which {auth} says too; expected one of them"));
-    }
-    idle::of_destination(draft, url, scope);
 }
 
 #[cfg(test)]

@@ -187,9 +187,9 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
     url("http://h/?hunter2\\nx", "is no URL: there is a character that must be encoded");
     url("http://h/#hunter2", "is no URL: it has a fragment");
     check(
-        &document("otlp: {endpoint: \"http://h:4317/hunter\"}"),
+        &document("otlp: {endpoint: \"http://h:4318/v1/metrics/\"}"),
         &[
-            "3: outputs[0].otlp.endpoint: has a path, which gRPC does not use; expected a URL without one, or protocol: http",
+            "3: outputs[0].otlp.endpoint: has the path of OTLP over HTTP; expected protocol: http, or a URL without",
         ],
     );
     check(
@@ -216,6 +216,22 @@ fn what_is_wrong_is_told_with_line_path_and_expectation() {
     );
     remote("bearer_token: \"\"", &["5: $bearer_token: the value is empty"]);
     remote("bearer_token: \"a\\nhunter2\"", &["5: $bearer_token: has a value that no header can have"]);
+    remote(
+        "bearer_token_file: empty",
+        &["5: $bearer_token_file: \"empty\" is an empty file; expected one that holds a token"],
+    );
+    remote(
+        "bearer_token_file: lines",
+        &["5: $bearer_token_file: \"lines\" has a value that no header can have; expected"],
+    );
+    remote(
+        "basic_auth: {username: a, password_file: empty}",
+        &["5: $basic_auth.password_file: \"empty\" is an empty file; expected one that holds a password"],
+    );
+    remote(
+        "basic_auth: {username: a, password_file: nope}",
+        &["5: $basic_auth.password_file: \"nope\" cannot be read"],
+    );
     remote("bearer_token_file: nope", &["5: $bearer_token_file: \"nope\" cannot be read"]);
     remote("bearer_token_env: hunter2", &["5: $bearer_token_env: the value is a variable that is not set"]);
     remote(
@@ -422,6 +438,10 @@ fn what_is_dangerous_or_has_no_effect_is_told() {
     check(
         &format!("{quiet}global: {{labels: {{a: b}}}}"),
         &["5: global.labels: without effect: there are no services"],
+    );
+    check(
+        &format!("{quiet}web: {{service_label: s, instance_label: i}}"),
+        &["5: web.service_label: without effect: there are no services"],
     );
     let mut flags = Config::default();
     flags.scrape.target = None;
