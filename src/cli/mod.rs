@@ -57,7 +57,12 @@ pub fn answer(
                 let _ = writeln!(errors, "{place}: warning: {}", message.replace('\n', " "));
             }
             let services = if checked.services == 1 { "service" } else { "services" };
-            writeln!(output, "{}: ok, {} {services}", path.display(), checked.services)
+            let outputs = match checked.outputs {
+                0 => String::new(),
+                1 => ", 1 output".into(),
+                outputs => format!(", {outputs} outputs"),
+            };
+            writeln!(output, "{}: ok, {} {services}{outputs}", path.display(), checked.services)
         }
         Outcome::Checked(_, Err(problems)) => {
             for problem in problems {
@@ -158,12 +163,20 @@ mod tests {
                 ),
             ),
         );
+        for (outputs, expected) in [("b", ", 1 output"), ("b, c", ", 2 outputs")] {
+            let of = |name| format!("{{name: {name}, otlp: {{endpoint: \"http://h\"}}}}");
+            let outputs: Vec<_> = outputs.split(", ").map(of).collect();
+            let pushed =
+                format!("services: [{{name: a, instances: [h]}}]\noutputs: [{}]", outputs.join(", "));
+            let pushed = file("pushed.yaml", &pushed);
+            check(&["check", &pushed], (0, &format!("{pushed}: ok, 1 service{expected}\n"), ""));
+        }
         let twice = format!("cannot be combined with check {good}: one file is looked at\n");
         for args in [["check", &good, "--config.file=other", ""], ["check", &good, "-config.file", &idle]] {
             let place = args[2].split('=').next().unwrap_or_default();
             check(&args, (2, "", &format!("{place}: {twice}")));
         }
-        let keys = "global, credentials, services, scrape, health, breaker, discover, collect, web";
+        let keys = "global, credentials, services, scrape, health, breaker, discover, collect, outputs, web";
         check(
             &["check", &bad],
             (

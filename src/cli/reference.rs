@@ -54,7 +54,8 @@ pub fn config() -> String {
          password file of a redis_exporter, and from the jobs of the Prometheus that asks it for many targets. What \
          could not be carried over, such as jobs whose targets no exporter is asked for, is told on stderr and stands \
          there as a comment.\n\n\
-         Durations are whole numbers with units, the largest first: `15s`, `5m`, `1h30m`, `500ms`, `1d`.\n\n\
+         Durations are whole numbers with units, the largest first: `15s`, `5m`, `1h30m`, `500ms`, `1d`. Sizes are \
+         whole numbers with a unit: `KiB`, `MiB`, `GiB` and `TiB` are powers of 1024, `kB`, `MB`, `GB` and `TB` of 1000.\n\n\
          ## The whole document\n\n",
     );
     describe(&document::rows(), "", &mut page);
@@ -81,9 +82,10 @@ fn describe(rows: &[Row], path: &str, page: &mut String) {
     }
 }
 
-/// `services[].collect` has the keys of `collect`, and `sentinel_tls` those of `tls`.
+/// `services[].collect` has the keys of `collect`, `sentinel_tls` those of `tls`, and `otlp` many of `remote_write`.
 fn is_told_elsewhere(path: &str, row: &Row) -> bool {
-    !path.is_empty() && matches!(row.key, "collect" | "sentinel_tls")
+    let is_twice = path.ends_with(".otlp.") && matches!(row.key, "basic_auth" | "tls");
+    is_twice || !path.is_empty() && matches!(row.key, "collect" | "sentinel_tls")
 }
 
 /// `docs/example.yaml`.

@@ -3,19 +3,25 @@
 //! What a newcomer would get wrong: an output is known by its name, and so is the folder of its queue. Its URL may
 //! change, and what waits goes to the new one.
 
+mod url;
+
+pub use url::{Url, UrlError};
+
 use super::Secret;
 use super::connect::Tls;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where samples are pushed to.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Deliver {
     /// `--storage.path`: where queues are kept; `None`: `$STATE_DIRECTORY`, else [`STATE`].
     pub storage: Option<PathBuf>,
-    /// `global.job`: the label `job` of every series that is pushed; empty: `redvigil`.
+    /// `global.job`: the label `job` of every series that is pushed. [`JOB`].
     pub job: String,
     /// `outputs:`.
     pub outputs: Vec<Arc<Output>>,
@@ -23,6 +29,27 @@ pub struct Deliver {
 
 /// Where state is kept where nothing else is said.
 pub const STATE: &str = "/var/lib/redvigil";
+
+/// The label `job` where nothing else is said.
+pub const JOB: &str = "redvigil";
+
+impl Default for Deliver {
+    fn default() -> Self {
+        Self { storage: None, job: JOB.into(), outputs: vec![] }
+    }
+}
+
+impl Deliver {
+    /// Where state is kept: what the operator said, else what systemd says in `$STATE_DIRECTORY` (of several folders
+    /// the first), else [`STATE`]. Nobody has looked whether it is there.
+    pub fn state(&self, state_directory: Option<&OsStr>) -> PathBuf {
+        let by_systemd = || {
+            let first = state_directory?.as_bytes().split(|b| *b == b':').next()?;
+            Some(PathBuf::from(OsStr::from_bytes(first))).filter(|folder| !folder.as_os_str().is_empty())
+        };
+        self.storage.clone().or_else(by_systemd).unwrap_or_else(|| STATE.into())
+    }
+}
 
 /// A place that samples are pushed to.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +110,8 @@ pub enum Protocol {
 /// An HTTP server that takes samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `http://` or `https://`, without user and password; the path as it is to be asked for.
+    /// `http://` or `https://`, without user and password; the path as it is to be asked for, but for gRPC, where it
+    /// stands in front of the method.
     pub url: Url,
     /// Headers beside our own. Their values may be secret.
     pub headers: Vec<(String, Secret)>,
@@ -93,19 +121,6 @@ pub struct Endpoint {
     pub tls: Tls,
     /// How long an attempt may take. 10 s.
     pub timeout: Duration,
-}
-
-/// The parts of a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    /// Whether it is `https`.
-    pub secure: bool,
-    /// Name or address; an IPv6 address without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Path and query, which begin with `/`. The query may hold a secret: `Display` of the URL leaves it out.
-    pub path: String,
 }
 
 /// Who we are to an HTTP server.
@@ -212,5 +227,24 @@ impl Output {
         match &self.to {
             Destination::RemoteWrite { endpoint, .. } | Destination::Otlp { endpoint, .. } => endpoint,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_kept_where_the_operator_says_or_systemd_does() {
+        fn check(flag: Option<&str>, systemd: Option<&str>, expected: &str) {
+            let deliver = Deliver { storage: flag.map(Into::into), ..Deliver::default() };
+            assert_eq!(deliver.state(systemd.map(OsStr::new)), PathBuf::from(expected));
+        }
+        check(None, None, STATE);
+        check(None, Some("/var/lib/private/redvigil"), "/var/lib/private/redvigil");
+        check(None, Some("/a:/b"), "/a");
+        check(None, Some(""), STATE);
+        check(None, Some(":/b"), STATE);
+        check(Some("data"), Some("/a"), "data");
     }
 }

@@ -112,6 +112,40 @@ pub fn written(duration: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
+/// The units of sizes, the largest first: powers of 1024 before those of 1000, which are only read.
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1000),
+    ("B", 1),
+];
+
+/// A size in bytes: a whole number with a unit, `2GiB`, `512MiB`, `500MB`. Without a unit it is bytes.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit.strip_prefix(' ').unwrap_or(unit) {
+        "" => Some(1),
+        "KB" => Some(1000),
+        unit => SIZES.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes),
+    };
+    let bytes = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    bytes.ok_or_else(|| {
+        "is no size; expected a whole number with a unit, such as 2GiB, 512MiB or 500MB".into()
+    })
+}
+
+/// A size as [`bytes`] reads it, in the largest unit that it is a multiple of.
+pub fn written_bytes(bytes: u64) -> String {
+    let whole = SIZES.iter().filter(|(_, size)| size.is_power_of_two());
+    let unit = whole.into_iter().find(|(_, size)| bytes.is_multiple_of(*size) && bytes > 0);
+    unit.map_or_else(|| "0B".into(), |(unit, size)| format!("{}{unit}", bytes / size))
+}
+
 /// Where an integer comes from, which says how it may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Radix {
@@ -330,6 +364,39 @@ mod tests {
             "99999999999999999999s",
             "9999999999y",
             "1sm",
+        ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_with_a_unit() {
+        fn check(text: &str, expected: Option<(u64, &str)>) {
+            let found = bytes(text).ok().map(|bytes| (bytes, written_bytes(bytes)));
+            assert_eq!(found, expected.map(|(bytes, text)| (bytes, text.to_owned())), "{text}");
+        }
+        check("2GiB", Some((2 << 30, "2GiB")));
+        check("512MiB", Some((512 << 20, "512MiB")));
+        check("1024 MiB", Some((1 << 30, "1GiB")));
+        check("1536MiB", Some((1536 << 20, "1536MiB")));
+        check("500MB", Some((500_000_000, "500000000B")));
+        check("3TB", Some((3_000_000_000_000, "2929687500KiB")));
+        check("1KB", Some((1000, "1000B")));
+        check("1kB", Some((1000, "1000B")));
+        check("7", Some((7, "7B")));
+        check("0", Some((0, "0B")));
+        check("16777215TiB", Some((16_777_215 << 40, "16777215TiB")));
+        for text in [
+            "",
+            "GiB",
+            "1.5GiB",
+            "-1GiB",
+            "2Gi",
+            "2gib",
+            "1GiB1MiB",
+            "16777216TiB",
+            "18446744073709551616",
+            "2  GiB",
         ] {
             check(text, None);
         }

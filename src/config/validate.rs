@@ -143,6 +143,73 @@ pub fn sample_label(text: &str) -> Result<(), String> {
     label_name(text)
 }
 
+/// The name of an output, which is that of a folder, too.
+pub fn output_name(text: &str) -> Result<(), String> {
+    const LONGEST: usize = 64;
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    if text.is_empty() || text.len() > LONGEST || !text.bytes().all(known) || matches!(text, "." | "..") {
+        return Err(format!(
+            "is no name of an output; expected 1 to {LONGEST} letters, digits, _, - and ., and more than dots"
+        ));
+    }
+    Ok(())
+}
+
+/// Headers that a request to an output has already, or that are about the connection, in lower case.
+const HEADERS_OF_OURS: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "retry-attempt",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-prometheus-remote-write-version",
+];
+
+/// A header that an operator adds to requests to an output.
+/// Grammar: <https://www.rfc-editor.org/rfc/rfc9110#section-5.1>
+pub fn output_header(name: &str, value: &str) -> Result<(), String> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(known) {
+        return Err("is no name of a header; expected letters, digits and -".into());
+    }
+    let lower = name.to_ascii_lowercase();
+    if HEADERS_OF_OURS.contains(&lower.as_str()) || lower.starts_with("grpc-") {
+        return Err("is a header that we set ourselves; expected another one".into());
+    }
+    header_value(value)
+}
+
+/// The value of a header, which may be a secret.
+/// Grammar: <https://www.rfc-editor.org/rfc/rfc9110#section-5.5>
+pub fn header_value(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.trim() != text || !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        return Err(
+            "has a value that no header can have; expected ASCII on one line, without blanks at its ends"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// The user of HTTP basic authentication: the first colon ends it.
+pub fn basic_user(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.contains(':') || text.chars().any(char::is_control) {
+        return Err("is no user; expected a name without a colon, on one line".into());
+    }
+    Ok(())
+}
+
 /// A path that no other route has.
 pub fn telemetry_path(text: &str) -> Result<(), String> {
     if !text.starts_with('/') {

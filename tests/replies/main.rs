@@ -10,6 +10,7 @@
 
 mod machine;
 mod printed;
+mod records;
 
 use exposition::{Builder, merge::Page, text};
 use machine::{Form, Machine};

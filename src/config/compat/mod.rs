@@ -57,6 +57,8 @@ pub const COMMANDS: [&str; 5] = ["help", "version", "completions", "check", "mig
 pub struct Checked {
     /// How many services it names.
     pub services: usize,
+    /// How many outputs it names.
+    pub outputs: usize,
     /// What works otherwise than one may think.
     pub warnings: Vec<Warning>,
 }
@@ -252,7 +254,8 @@ fn check(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Out
     read.document = Some(path.clone());
     match complete(read, env) {
         Outcome::Run(config, warnings) => {
-            Outcome::Checked(path, Ok(Checked { services: config.discover.services.len(), warnings }))
+            let (services, outputs) = (config.discover.services.len(), config.deliver.outputs.len());
+            Outcome::Checked(path, Ok(Checked { services, outputs, warnings }))
         }
         Outcome::Problems(problems) => Outcome::Checked(path, Err(problems)),
         other => other,

@@ -165,6 +165,7 @@ fn every_flag_reaches_its_field() {
         ("web.prefer-openmetrics", "true", "prefer_openmetrics: true"),
         ("web.max-requests", "7", "max_requests: 7"),
         ("web.max-connections", "7", "max_connections: 7"),
+        ("storage.path", "/s", r#"storage: Some("/s")"#),
         ("web.external-address", "Me:1", r#"external_address: Some("me:1")"#),
         ("web.config.file", &pem, &format!("web_config: Some({pem:?})")),
         ("tls-server-cert-file", &pem, &format!("cert_file: {pem:?}, key_file: {lua:?}")),

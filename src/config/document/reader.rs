@@ -53,6 +53,8 @@ pub enum Set<T: 'static> {
     Integer(u64, u64, fn(&mut T, u64)),
     /// A duration from the first to the second.
     Duration(Duration, Duration, fn(&mut T, Duration)),
+    /// A size in bytes from the first to the second.
+    Bytes(u64, u64, fn(&mut T, u64)),
     /// A text that nobody may see.
     Secret(fn(&mut T, Secret)),
     /// A file that holds such a text. It is read now.
@@ -127,6 +129,9 @@ impl<T> Set<T> {
             Self::Integer(least, most, _) => format!("a whole number from {least} to {most}"),
             Self::Duration(least, most, _) => {
                 format!("a duration from {} to {}", units::written(*least), units::written(*most))
+            }
+            Self::Bytes(least, most, _) => {
+                format!("a size from {} to {}", units::written_bytes(*least), units::written_bytes(*most))
             }
             Self::Secret(_) => "a text".into(),
             Self::SecretFile(_) | Self::File(_) => "the path of a file".into(),
@@ -493,6 +498,13 @@ impl<'a> Reader<'a> {
                     return expected("out of range");
                 }
                 set_to(value, duration);
+            }
+            Set::Bytes(least, most, set_to) => {
+                let bytes = units::bytes(text)?;
+                if !(*least..=*most).contains(&bytes) {
+                    return expected("out of range");
+                }
+                set_to(value, bytes);
             }
             Set::Secret(_) if text.is_empty() => return expected("empty"),
             Set::Secret(set_to) => set_to(value, Secret::new(text)),

@@ -12,6 +12,7 @@ mod credentials;
 mod discover;
 mod global;
 mod idle;
+mod outputs;
 mod resilience;
 mod scrape;
 mod services;
@@ -26,6 +27,7 @@ use collect::COLLECT;
 use credentials::{PROFILE, ProfileDraft, push_profile};
 use discover::DISCOVER;
 use global::GLOBAL;
+use outputs::{MORE_OUTPUTS, OUTPUT, OutputDraft, push_output};
 use resilience::{BREAKER, HEALTH};
 use scrape::SCRAPE;
 use services::{MORE_SERVICES, SERVICE, ServiceDraft, push_service};
@@ -134,6 +136,19 @@ pub static DOCUMENT: Table<Draft> = Table {
             Set::Section(&Part { table: &COLLECT, at: |d: &mut Draft| &mut d.collect }),
             "What is collected. What is not said here is as the flags say, and services may say otherwise for \
              themselves.",
+        ),
+        field(
+            "outputs",
+            "",
+            "",
+            Set::Each(&Parts {
+                table: &OUTPUT,
+                fresh: |_| OutputDraft::default(),
+                push: push_output,
+                more: MORE_OUTPUTS,
+            }),
+            "Where samples are pushed to, each with a queue of its own on disk: docs/delivery.md says what it promises. With \
+             an output the server of --redis.addr is collected every scrape_interval, too.",
         ),
         field(
             "web",

@@ -7,17 +7,19 @@ use crate::config::scrape::HostPattern;
 use crate::config::{Address, Secret};
 
 /// What a document says over the defaults, in a folder of its own with some files.
-fn outcome(text: &str) -> Result<Config, Vec<Problem>> {
+pub(super) fn outcome(text: &str) -> Result<Config, Vec<Problem>> {
     over(Config::default(), text).map(|loaded| loaded.config)
 }
 
-fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
+pub(super) fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
     write("secret", "hunter2\n");
     write("empty", "\n");
     write("q.lua", "return {}");
     write("a.pem", "");
+    write("token", "hunter4\n");
+    write("lines", "hunter5\nhunter6\n");
     let file = File { path: "r.yaml".into(), flags: Arc::new(flags), target_said: None };
     let env = |name: &str| match name {
         "PW" => Some("hunter3".into()),
@@ -29,11 +31,11 @@ fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
     file.apply(&root, folder.path(), &env)
 }
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     outcome(text).unwrap_or_else(|problems| panic!("{text}\n{}", lines(&problems)))
 }
 
-fn lines(problems: &[Problem]) -> String {
+pub(super) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
@@ -552,6 +554,7 @@ fn every_field_reaches_its_place() {
     check("global: {scrape_interval: 2s}", "timeout: 2s");
     check("global: {scrape_timeout: 3s}", "timeout: 3s");
     check("global: {labels: {env: prod}}", r#"labels: {"env": "prod"}"#);
+    check("global: {job: cache}", r#"job: "cache""#);
     check("scrape: {concurrency: 7}", "concurrency: 7");
     check("scrape: {per_host: 7}", "per_host: 7");
     check("scrape: {allow: [x]}", r#"allow: [Name { glob: "x", port: None }]"#);
@@ -761,7 +764,16 @@ fn document(path: &str, value: &str) -> String {
 #[test]
 fn the_defaults_of_the_rows_are_those_of_the_structs() {
     // What must be there beside the field.
-    const BESIDE: [(&str, &str, &str); 5] = [
+    const BESIDE: [(&str, &str, &str); 10] = [
+        (
+            "outputs[].remote_write.tls.",
+            "outputs: [{name: a, remote_write: {url: \"https://h/w\", tls: {",
+            "}}}]",
+        ),
+        ("outputs[].remote_write.", "outputs: [{name: a, remote_write: {url: \"https://h/w\", ", "}}]"),
+        ("outputs[].otlp.tls.", "outputs: [{name: a, otlp: {endpoint: \"https://h\", tls: {", "}}}]"),
+        ("outputs[].otlp.", "outputs: [{name: a, otlp: {endpoint: \"https://h\", ", "}}]"),
+        ("outputs[].queue.", "outputs: [{name: a, otlp: {endpoint: \"https://h\"}, queue: {", "}}]"),
         ("services[].cluster.", "services: [{name: a, cluster: {seeds: [h], ", "}}]"),
         ("services[].", "services: [{name: a, instances: [h], ", "}]"),
         ("credentials[].tls.", "credentials: [{name: a, match: {hosts: [h]}, tls: {", "}}]"),
@@ -783,7 +795,7 @@ fn the_defaults_of_the_rows_are_those_of_the_structs() {
         assert_eq!(format!("{:?}", config(&with)), format!("{:?}", config(&without)), "{with}");
         checked += 1;
     }
-    assert!(checked > 70, "{checked}");
+    assert!(checked > 85, "{checked}");
 }
 
 #[test]

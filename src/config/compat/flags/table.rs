@@ -628,6 +628,18 @@ pub static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Outputs",
+        flags: &[flag(
+            "storage.path",
+            "REDVIGIL_STORAGE_PATH",
+            "",
+            "DIR",
+            Set::Text(|d, v| d.config.deliver.storage = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
+            "Where the queues of outputs are kept; it is made where it is not there. Empty: the directory that systemd gives by \
+             StateDirectory= in $STATE_DIRECTORY, else /var/lib/redvigil. Nothing is written where there are no outputs.",
+        )],
+    },
+    Group {
         title: "Logs, and this program",
         flags: &[
             flag(

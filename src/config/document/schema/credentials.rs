@@ -271,13 +271,16 @@ pub(super) static TLS: Table<TlsDraft> = Table {
             "Accept any certificate. Whoever stands between us and the server then gets the password.",
         ),
     ],
-    finish: |draft, scope| {
-        for (given, missing) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
-            if scope.said(given) && !scope.said(missing) {
-                scope.problem(given, format!("needs {missing} too; expected both"));
-            }
-        }
-        draft.settings.client = draft.cert.take().zip(draft.key.take());
-        idle::of_tls(draft, scope);
-    },
+    finish: pair_certificate,
 };
+
+/// A certificate needs its key, and a key its certificate.
+pub(super) fn pair_certificate(draft: &mut TlsDraft, scope: &mut Scope<'_, '_>) {
+    for (given, missing) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+        if scope.said(given) && !scope.said(missing) {
+            scope.problem(given, format!("needs {missing} too; expected both"));
+        }
+    }
+    draft.settings.client = draft.cert.take().zip(draft.key.take());
+    idle::of_tls(draft, scope);
+}

@@ -1,6 +1,6 @@
 //! `global:`.
 
-use super::{DAY, Draft, HOUR, MILLISECOND, field, idle, label};
+use super::{DAY, Draft, HOUR, MILLISECOND, field, idle, label, name};
 use crate::config::document::reader::{Set, Table};
 use std::time::Duration;
 
@@ -33,6 +33,13 @@ pub(super) static GLOBAL: Table<Draft> = Table {
             "Labels of every series of every member. None begins with __, is one of the labels of web, or one of those by \
              which we say how services and members are: collector, err, instance_role, kind, outcome, phase, reason, role, \
              state. Families of servers that have a label of that name, such as db or user, keep their own.",
+        ),
+        field(
+            "job",
+            "redvigil",
+            "redvigil",
+            Set::Parsed("a text", |d: &mut Draft, v, _| name(v, &mut d.config.deliver.job)),
+            "The label job of every series that outputs get. Pages have none: the Prometheus that reads them sets it.",
         ),
     ],
     finish: |draft, scope| {

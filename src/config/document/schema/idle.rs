@@ -7,10 +7,12 @@
 //! default, and a document that was made from it is fine.
 
 use super::credentials::{ProfileDraft, TlsDraft};
+use super::outputs::{OutputDraft, ReceiverDraft};
 use super::services::ServiceDraft;
 use super::{CollectDraft, Draft};
 use crate::config::address::Endpoint;
 use crate::config::credentials::SentinelTls;
+use crate::config::deliver::{Durability, Queue};
 use crate::config::discover::Source;
 use crate::config::document::reader::Scope;
 use crate::config::problem::shown;
@@ -18,6 +20,7 @@ use crate::config::resilience::{Breaker, Health};
 use crate::config::{Address, Collect, Discover, Profile, units, validate};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// A key of `collect:`, when nothing comes of it, and why.
 type Rule = (&'static str, fn(&CollectDraft) -> bool, &'static str);
@@ -58,8 +61,12 @@ pub type Used = [bool; COLLECT.len()];
 /// What is without effect in a whole document.
 pub fn of_document(draft: &Draft, scope: &mut Scope<'_, '_>) {
     of_collect(draft, scope);
+    let has_outputs = !draft.config.deliver.outputs.is_empty();
     if draft.config.discover.services.is_empty() {
-        return of_no_service(scope);
+        return of_no_service(draft, has_outputs, scope);
+    }
+    if !has_outputs {
+        scope.idle("global.job", "there are no outputs");
     }
     for (label, _) in draft.labels.iter().filter(|(_, text)| text.is_empty()) {
         scope.idle(&format!("global.labels.{label}"), "an empty label is none");
@@ -104,9 +111,13 @@ pub fn of_document(draft: &Draft, scope: &mut Scope<'_, '_>) {
 }
 
 /// What only members of services have.
-fn of_no_service(scope: &mut Scope<'_, '_>) {
+fn of_no_service(draft: &Draft, has_outputs: bool, scope: &mut Scope<'_, '_>) {
+    if has_outputs && draft.config.scrape.target.is_none() {
+        scope.idle("outputs", "there are no services, and --redis.addr is empty");
+    }
     for key in [
-        "global",
+        // With an output, the one target is collected every interval.
+        if has_outputs { "global.labels" } else { "global" },
         "credentials",
         "scrape.concurrency",
         "scrape.per_host",
@@ -115,9 +126,12 @@ fn of_no_service(scope: &mut Scope<'_, '_>) {
         "breaker",
         "discover",
         "web.service_label",
-        "web.instance_label",
     ] {
         scope.idle(key, "there are no services");
+    }
+    // What is pushed has it.
+    if !has_outputs {
+        scope.idle("web.instance_label", "there are no services");
     }
 }
 
@@ -218,6 +232,56 @@ pub fn of_profiles(before: &[Profile], profile: &Profile, scope: &mut Scope<'_, 
             "match",
             &format!("the profile {} matches all of it, and stands before", shown(&other.name)),
         );
+    }
+}
+
+/// What is without effect, or dangerous, in one of `outputs:`.
+pub fn of_output(output: &OutputDraft, scope: &mut Scope<'_, '_>) {
+    // So much older than its newest sample the head of a TSDB takes a sample, half of the two hours of a block:
+    // <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#tsdb>
+    const TAKEN: Duration = Duration::from_secs(3600);
+    // Whoever says max_age has thought of it.
+    if output.queue.max_age > TAKEN && !scope.said("queue.max_age") {
+        let message = format!(
+            "keeps samples for {}, and a Prometheus without out_of_order_time_window takes none that are older than 1h; \
+             say queue.max_age: 55m for such a one, for others what their window is",
+            units::written(output.queue.max_age)
+        );
+        scope.warn("remote_write", message);
+    }
+    for (label, text) in &output.external_labels {
+        let path = format!("external_labels.{label}");
+        if text.is_empty() {
+            scope.idle(&path, "an empty label is none");
+        } else if label == "__replica__" && output.queue.max_age > Duration::from_secs(60) {
+            let message = "tells Mimir and Cortex to take samples of one replica only: what waited at the other one is \
+                           dropped there, so its queue is of no use. Without the label both are taken";
+            scope.warn(&path, message);
+        } else if validate::SERVER_LABELS.contains(&label.as_str()) {
+            scope.warn(&path, "is a label of families of servers, too, which keep their own");
+        }
+    }
+}
+
+/// What is without effect, or dangerous, in one `remote_write:` or `otlp:`, whose URL is at the key `url`.
+pub fn of_receiver(receiver: &ReceiverDraft, url: &str, scope: &mut Scope<'_, '_>) {
+    let Some(to) = receiver.url.as_ref().filter(|to| !to.secure) else { return };
+    scope.idle("tls", &format!("the {url} begins with http://"));
+    let is_authorization = |name: &str| name.eq_ignore_ascii_case("authorization");
+    let has_auth = receiver.token.is_some() || scope.said("basic_auth");
+    if !to.is_local() && (has_auth || receiver.headers.iter().any(|(name, _)| is_authorization(name))) {
+        scope.warn(url, "begins with http://: whoever is on the way can read the token or password");
+    }
+}
+
+/// What is without effect in one `queue:`.
+pub fn of_queue(queue: &mut Queue, scope: &mut Scope<'_, '_>) {
+    if queue.durability == Durability::Memory {
+        for key in ["max_bytes", "min_free", "fsync"] {
+            scope.idle(key, "durability is memory, and there is no disk");
+        }
+    } else if queue.memory > queue.max_bytes {
+        scope.idle("memory", "it is more than max_bytes, and all that is in memory is on disk, too");
     }
 }
 
