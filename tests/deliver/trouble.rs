@@ -18,7 +18,8 @@ fn check(reply: Reply, code: &str) {
     assert_eq!(stored, times, "{reply:?}");
     let codes: Vec<_> = push.view().requests.keys().map(|code| code.label().into_owned()).collect();
     assert_eq!(codes, ["204", code], "{reply:?}");
-    assert_eq!(receiver.most_under_way(), 1);
+    // Where we gave up, the receiver does not know it yet.
+    assert!(code == "timeout" || receiver.most_under_way() == 1);
 }
 
 #[test]

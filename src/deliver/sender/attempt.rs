@@ -115,7 +115,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         let told = Told::of(&answer, format, (self.clock)());
         self.course.board.answered(format, told.code, *took, work.attempts > 0);
         work.attempts = work.attempts.saturating_add(1);
-        work.may_be_known |= told.may_have_arrived;
+        work.may_be_known |= told.is_second;
         match verdict(asked, told.outcome) {
             Verdict::Accepted { rejected } => {
                 self.accepted(format, size, samples, rejected, &told.text).await
@@ -127,6 +127,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
                 if self.split(false).await { Step::More } else { self.too_large(samples, &told.text) }
             }
             Verdict::Retry { after, is_throttled } => {
+                work.may_be_known |= told.may_have_arrived;
                 let reason = match told.outcome {
                     Outcome::Failed(kind) => Reason::Failed(kind),
                     _ if is_throttled => Reason::Throttled,
@@ -272,8 +273,10 @@ struct Told {
     outcome: Outcome,
     code: Code,
     text: String,
-    /// Whether the receiver may have taken the samples, whatever it says.
+    /// Whether the receiver may have taken the samples although it says that it failed, or nothing.
     may_have_arrived: bool,
+    /// Whether it may have taken them before, when a connection broke.
+    is_second: bool,
 }
 
 impl Told {
@@ -283,8 +286,8 @@ impl Told {
             Err(error) => {
                 let kind = error.kind();
                 let outcome = Outcome::Failed(kind);
-                let may_have_arrived = kind.may_have_arrived();
-                return Self { outcome, code: Code::Failed(kind), text: chain(error), may_have_arrived };
+                let (code, may_have_arrived) = (Code::Failed(kind), kind.may_have_arrived());
+                return Self { outcome, code, text: chain(error), may_have_arrived, is_second: false };
             }
         };
         let outcome = match format {
@@ -294,10 +297,10 @@ impl Told {
         let (code, may_have_arrived) = match outcome {
             Outcome::Failed(kind) => (Code::Failed(kind), kind.may_have_arrived()),
             Outcome::Status { code, .. } => (Code::http(answer.status), code == 408 || code >= 500),
-            Outcome::Grpc { code, .. } => (Code::grpc(code), matches!(code, 1 | 2 | 4 | 13 | 14)),
+            Outcome::Grpc { code, .. } => (Code::grpc(code), true),
         };
-        let may_have_arrived = may_have_arrived || answer.is_second;
-        Self { outcome, code, text: words(answer, format, code), may_have_arrived }
+        let text = words(answer, format, code);
+        Self { outcome, code, text, may_have_arrived, is_second: answer.is_second }
     }
 }
 

@@ -19,7 +19,6 @@
 
 mod attempt;
 pub mod backlog;
-mod convert;
 mod pace;
 mod parts;
 mod pauses;

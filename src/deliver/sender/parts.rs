@@ -3,11 +3,11 @@
 //! What a newcomer would get wrong: the queue hears of a record once, when all of it is delivered or counted. What is known
 //! of the parts until then is lost with the process, and the record is sent again as a whole.
 
-use super::convert::{Malformed, split_by_target, to_v1, v1_metadata};
 use crate::deliver::queue::{Entry, Reason, Settled};
 use crate::deliver::verdict::Format;
 use crate::deliver::{otlp, remote_write};
 use bytes::Bytes;
+use exposition::remote_write::{Batch, Malformed, split_by_target, to_v1, v1_metadata};
 use std::collections::VecDeque;
 use std::io::Read as _;
 
@@ -155,9 +155,9 @@ impl Part {
                 let message = to_v1(&self.message).map_err(Error::Message)?;
                 remote_write::compressed(&message).ok_or(Error::Size)?
             }
-            Format::OtlpHttp => super::convert::from_remote_write(&self.message).map_err(Error::Message)?,
+            Format::OtlpHttp => exposition::otlp::from_remote_write(&self.message).map_err(Error::Message)?,
             Format::OtlpGrpc => {
-                otlp::framed(&super::convert::from_remote_write(&self.message).map_err(Error::Message)?)
+                otlp::framed(&exposition::otlp::from_remote_write(&self.message).map_err(Error::Message)?)
             }
         };
         self.body = Some((format, body.into()));
@@ -167,10 +167,10 @@ impl Part {
     /// A part for each target, in order.
     pub fn by_target(&self) -> Result<Vec<Self>, Error> {
         let batches = split_by_target(&self.message).map_err(Error::Message)?;
-        let part = |batch: super::convert::Batch| Self {
+        let part = |batch: Batch| Self {
             message: batch.body.into(),
             is_packed: false,
-            samples: batch.samples,
+            samples: batch.size.samples,
             body: None,
         };
         Ok(batches.into_iter().map(part).collect())

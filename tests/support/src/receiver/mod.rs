@@ -22,7 +22,7 @@ use crate::{Certificates, Port};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -285,9 +285,10 @@ impl Receiver {
         self.shared.most_under_way.load(Ordering::SeqCst)
     }
 
-    /// Connections that there ever were.
+    /// Connections that requests came on.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
+        let numbers: BTreeSet<_> = lock(&self.shared.received).iter().map(|own| own.connection).collect();
+        numbers.len()
     }
 
     /// Refuses connections and resets those that are open.
@@ -309,7 +310,6 @@ impl Receiver {
         crate::wait_until("the receiver to listen", Duration::from_secs(10), || {
             TcpStream::connect(("127.0.0.1", self.port())).is_ok()
         });
-        self.shared.connections.store(0, Ordering::SeqCst);
     }
 }
 
