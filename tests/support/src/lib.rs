@@ -4,6 +4,7 @@
 //! * [`Server`], [`Cluster`] and [`SentinelSet`] are real Redis and Valkey processes.
 //! * [`ScriptedServer`] answers from a closure: slow, half, wrong, endless or not at all.
 //! * [`Farm`] is thousands of servers that give recorded answers, in one thread.
+//! * [`Receiver`] is a double of a server that samples are pushed to. It stands for no real one: those are parts, too.
 //! * [`Proxy`] stands between a client and a server and makes trouble on the way.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
@@ -20,6 +21,7 @@ mod parts;
 mod port;
 mod process;
 mod proxy;
+pub mod receiver;
 mod resp;
 pub mod scripted;
 mod sentinel;
@@ -35,6 +37,7 @@ pub use parts::{Part, skipped};
 pub use port::Port;
 pub use process::Process;
 pub use proxy::{Fault, Proxy};
+pub use receiver::{Receiver, Reply};
 pub use resp::{Connection, Value};
 pub use scripted::{Action, ScriptedServer};
 pub use sentinel::{MajorityWatch, SentinelSet, SentinelSetBuilder};

@@ -154,25 +154,29 @@ impl<'e, 'a> Pen<'e, 'a> {
         for sample in &now {
             while let Some(gone) = old.next_if(|old| !is_same_sort || compare(old, sample) == Ordering::Less)
             {
-                self.end(before, &gone, &[]);
+                self.end(before, &gone);
             }
             self.sample(family, sample);
             if let Some(same) = old.next_if(|old| compare(old, sample) == Ordering::Equal)
                 && let Value::Distribution { points, .. } = sample.value()
             {
-                let bounds: Vec<_> = points.iter().map(|(bound, _)| bound.to_bits()).collect();
-                self.end_points(before, &same, &bounds);
+                // One that became of another kind keeps sum and count alone.
+                let same_kind = family.kind() == before.kind();
+                let bounds = points.iter().filter(|_| same_kind).map(|(bound, _)| bound.to_bits());
+                let has_last = same_kind && family.kind() == Kind::Histogram;
+                let last = has_last.then_some(f64::INFINITY.to_bits());
+                self.end_points(before, &same, &bounds.chain(last).collect::<Vec<_>>());
             }
         }
         for gone in old {
-            self.end(before, &gone, &[]);
+            self.end(before, &gone);
         }
     }
 
     /// A family that is there no more.
     fn end_family(&mut self, family: &PageFamily<'_, 'a>) {
         self.open(family);
-        family.for_each(|sample| self.end(family, &sample, &[]));
+        family.for_each(|sample| self.end(family, &sample));
     }
 
     /// Writes a sample, or all series of a distribution.
@@ -200,33 +204,30 @@ impl<'e, 'a> Pen<'e, 'a> {
     }
 
     /// Ends the series of a sample.
-    fn end(&mut self, family: &PageFamily<'_, 'a>, sample: &SampleRef<'a>, kept: &[u64]) {
-        let stale = f64::from_bits(STALE);
-        let name = family.name();
-        let start = self.start.take();
-        match sample.value() {
-            Value::Number(_) => self.series(name, sample, None, stale),
-            Value::Distribution { .. } => {
-                self.end_points(family, sample, kept);
-                let suffixed = Suffixed::of(name, family.kind());
-                if family.kind() == Kind::Histogram {
-                    self.series(&suffixed.points, sample, Some((suffixed.label, f64::INFINITY)), stale);
-                }
-                self.series(&suffixed.sum, sample, None, stale);
-                self.series(&suffixed.count, sample, None, stale);
-            }
+    fn end(&mut self, family: &PageFamily<'_, 'a>, sample: &SampleRef<'a>) {
+        if !family.kind().is_distribution() {
+            return self.end_series(family.name(), sample, None);
         }
-        self.start = start;
+        self.end_points(family, sample, &[]);
+        let suffixed = Suffixed::of(family.name(), family.kind());
+        self.end_series(&suffixed.sum, sample, None);
+        self.end_series(&suffixed.count, sample, None);
     }
 
-    /// Ends buckets or quantiles that are not among those that are kept.
+    /// Ends buckets or quantiles whose bounds are not among those that are kept.
     fn end_points(&mut self, family: &PageFamily<'_, 'a>, sample: &SampleRef<'a>, kept: &[u64]) {
         let Value::Distribution { points, .. } = sample.value() else { return };
         let suffixed = Suffixed::of(family.name(), family.kind());
-        let start = self.start.take();
-        for (bound, _) in points.iter().filter(|(bound, _)| !kept.contains(&bound.to_bits())) {
-            self.series(&suffixed.points, sample, Some((suffixed.label, bound)), f64::from_bits(STALE));
+        let last = (family.kind() == Kind::Histogram).then_some(f64::INFINITY);
+        let bounds = points.iter().map(|(bound, _)| bound).chain(last);
+        for bound in bounds.filter(|bound| !kept.contains(&bound.to_bits())) {
+            self.end_series(&suffixed.points, sample, Some((suffixed.label, bound)));
         }
+    }
+
+    fn end_series(&mut self, name: &str, sample: &SampleRef<'a>, bound: Option<(&'static str, f64)>) {
+        let start = self.start.take();
+        self.series(name, sample, bound, f64::from_bits(STALE));
         self.start = start;
     }
 
