@@ -223,7 +223,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         let (is_held, after) = last.map_or((false, None), |last| (last.is_held(), last.after));
         let mut left = pauses::probe(self.probes, is_held, after, self.random.f64());
         // A new token is tried at once.
-        while !left.is_zero() && !(is_held && self.transport.is_outdated()) {
+        while !(left.is_zero() || is_held && self.transport.is_outdated()) {
             let step = left.min(LOOK);
             self.wait(stop, step).await?;
             left -= step;
