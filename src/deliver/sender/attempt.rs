@@ -20,8 +20,8 @@ use tracing::{info, warn};
 
 /// How much of a body is told.
 const TOLD: usize = 1024;
-/// How often it is told that samples are refused.
-const QUIET: Duration = Duration::from_secs(30);
+/// How often it is told that samples are refused, or that delivery fails.
+pub(super) const QUIET: Duration = Duration::from_secs(30);
 
 /// Why a record is still there.
 #[derive(Clone, Debug)]
@@ -109,10 +109,14 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             Asked { format, samples, may_fall_back: receiver.may_fall_back(), is_first: receiver.is_first() };
         let size = body.len();
         let request = self.course.request(format, body, work.attempts);
+        // Still so where a stop broke it off.
+        work.may_be_known |= std::mem::replace(&mut work.is_under_way, true);
         let begun = Instant::now();
         let answer = self.transport.send(&request, begun + self.course.output.endpoint().timeout).await;
         *took = begun.elapsed();
-        let told = Told::of(&answer, format, (self.clock)());
+        work.is_under_way = false;
+        let mut told = Told::of(&answer, format, (self.clock)());
+        told.text = self.transport.redacted(&told.text);
         self.course.board.answered(format, told.code, *took, work.attempts > 0);
         work.attempts = work.attempts.saturating_add(1);
         work.may_be_known |= told.is_second;

@@ -43,6 +43,10 @@ struct Known {
     splits: u32,
     refilled: Instant,
     metadata_sent: Option<Instant>,
+    /// When a lane probed it last.
+    probed: Option<Instant>,
+    /// How often it came back.
+    returns: u64,
 }
 
 impl Receiver {
@@ -62,6 +66,8 @@ impl Receiver {
             splits: SPLITS,
             refilled: now,
             metadata_sent: None,
+            probed: None,
+            returns: 0,
         };
         Self { speaks, known: Mutex::new(known) }
     }
@@ -140,6 +146,27 @@ impl Receiver {
             known.metadata_sent = Some(now);
         }
         is_due
+    }
+
+    /// Whether a lane that wants to probe it at that pause may: then it counts as probed. Lanes do not probe one by one what
+    /// one of them can find out.
+    pub fn may_probe(&self, pause: Duration, now: Instant) -> bool {
+        let mut known = self.lock();
+        let may = known.probed.is_none_or(|probed| now.duration_since(probed) >= pause);
+        if may {
+            known.probed = Some(now);
+        }
+        may
+    }
+
+    /// A probe succeeded.
+    pub fn returned(&self) {
+        self.lock().returns += 1;
+    }
+
+    /// How often one did.
+    pub fn returns(&self) -> u64 {
+        self.lock().returns
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
