@@ -116,7 +116,10 @@ fn what_is_pushed_of_members_is_what_the_page_shows_until_they_go() {
         [&stays, &goes].iter().all(|server| {
             let page = Page::parse(&exporter.metrics());
             let wanted = shown(&page, Some(&server.address()));
-            wanted.len() > 150 && live(&receiver, &server.address()) == wanted
+            let pushed = live(&receiver, &server.address());
+            let diff: Vec<_> = wanted.symmetric_difference(&pushed).collect();
+            eprintln!("{} {} {:?}", wanted.len(), pushed.len(), diff);
+            wanted.len() > 150 && pushed == wanted
         })
     };
     wait_until("all that the page shows", PATIENCE, is_there);
