@@ -6,6 +6,7 @@
 use exposition::{Desc, Kind};
 use redvigil::collect::ALL;
 use redvigil::config::validate;
+use redvigil::deliver::families;
 use redvigil::discover;
 use redvigil::scrape::{book, member, service, shape};
 use redvigil::telemetry::{metrics, process};
@@ -64,7 +65,7 @@ fn labels_that_operators_may_not_give_are_those_of_the_families() {
         &shape::descs(),
     ]
     .concat();
-    let of_others = [&metrics::descs()[..], &process::descs()].concat();
+    let of_others = [&metrics::descs()[..], &process::descs(), &families::descs()].concat();
     let of_others = tables().map(|(_, desc)| desc).chain(of_others);
     let mut own: BTreeSet<_> = of_services.iter().flat_map(|desc| desc.labels.iter().copied()).collect();
     // What is added where a flag says so.
@@ -107,6 +108,7 @@ fn document() -> String {
         ("each member, beside what it says", member::descs().to_vec()),
         ("the collections of each service", book::descs().to_vec()),
         ("each collection, of itself", shape::descs().to_vec()),
+        ("each output", families::descs().to_vec()),
         ("the exporter, of itself", metrics::descs().to_vec()),
         ("the process of the exporter", process::descs().to_vec()),
     ];

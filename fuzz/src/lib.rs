@@ -3,7 +3,8 @@
 //!
 //! Nothing may panic, and what is stated here must hold whatever the bytes are.
 
-use exposition::{Format, Page, negotiate};
+use exposition::remote_write::{count, split_by_target, to_v1, v1_metadata};
+use exposition::{Format, Page, negotiate, otlp};
 use redvigil::collect::run::{Buffers, Request, run};
 use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
 use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
@@ -41,12 +42,24 @@ pub const TARGETS: &[Target] = &[
     ("config_document", config_document),
     ("sentinel_replies", |data| _ = sentinel_replies(data)),
     ("sentinel_events", sentinel_events),
+    ("remote_write", remote_write),
 ];
 
 /// Runs one target on its bytes.
 pub fn check(target: &str, data: &[u8]) {
     let (_, run) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of the list");
     run(data);
+}
+
+/// Bodies of remote write 2.0 that come from a disk: what is made of one is whole, and its parts are as much as it.
+pub fn remote_write(data: &[u8]) {
+    let _ = (to_v1(data), v1_metadata(data), otlp::from_remote_write(data));
+    let (Ok(whole), Ok(parts)) = (count(data), split_by_target(data)) else { return };
+    let samples = parts.iter().map(|part| u64::from(part.size.samples)).sum::<u64>();
+    assert_eq!(samples, u64::from(whole.samples));
+    for part in parts {
+        assert_eq!(count(&part.body), Ok(part.size));
+    }
 }
 
 /// RESP: read in pieces it is the same as read at once, and all that is read can be looked at.

@@ -14,18 +14,36 @@ use tokio::sync::mpsc;
 const WAITING: usize = 4096;
 
 /// All that is known of one target at one time.
+///
+/// What its server says and what we say of it are apart, because their counters did not begin at the same time.
 #[derive(Clone, Debug)]
 pub struct Collected {
     /// Who it is: the same word for as long as it is a member.
     pub target: Arc<str>,
-    /// The labels of all its series, but for those of outputs.
+    /// The labels of all its series, but for the job and those of outputs. The same `Arc` while they are the same.
     pub labels: Arc<BTreeMap<String, String>>,
     /// When it was collected, or when the target went.
     pub at: SystemTime,
-    /// Since when its server runs, where that is known: counters began at 0 then.
-    pub since: Option<SystemTime>,
-    /// The families; empty when the target is gone, so that its series end.
+    /// What its server says.
+    pub theirs: Said,
+    /// What we say of it.
+    pub ours: Said,
+}
+
+/// Families of one speaker. None at all of both: the target is gone, and its series end.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// The families.
     pub parts: Vec<Arc<Families>>,
+    /// Since when its counters count, where that is known: they were 0 then.
+    pub since: Option<SystemTime>,
+}
+
+impl Collected {
+    /// Whether the target is gone.
+    pub fn is_gone(&self) -> bool {
+        self.theirs.parts.is_empty() && self.ours.parts.is_empty()
+    }
 }
 
 /// The way to whoever delivers.
@@ -52,8 +70,19 @@ impl Outlet {
         }
     }
 
-    /// Collections that were given up.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// How many were given up, from now on and so far.
+    pub fn lost(&self) -> Lost {
+        Lost(self.lost.clone())
+    }
+}
+
+/// Counts collections that were given up.
+#[derive(Clone, Debug, Default)]
+pub struct Lost(Arc<AtomicU64>);
+
+impl Lost {
+    /// How many so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }

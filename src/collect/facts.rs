@@ -47,6 +47,10 @@ pub struct Facts {
     pub second_offset: Option<u64>,
     /// What is kept of the stream for replicas that come back.
     pub backlog: Backlog,
+    /// Commands that it has run. It falls where statistics are reset.
+    pub commands: Option<u64>,
+    /// Connections that it has accepted. It falls where statistics are reset.
+    pub connections: Option<u64>,
     /// Full synchronisations that it gave to replicas.
     pub sync_full: Option<u64>,
     /// Partial synchronisations that it granted.
@@ -158,6 +162,8 @@ impl Facts {
                 "repl_backlog_size" => first(&mut facts.backlog.size, text.parse().ok()),
                 "repl_backlog_histlen" => first(&mut facts.backlog.length, text.parse().ok()),
                 "repl_backlog_first_byte_offset" => first(&mut facts.backlog.first, text.parse().ok()),
+                "total_commands_processed" => first(&mut facts.commands, text.parse().ok()),
+                "total_connections_received" => first(&mut facts.connections, text.parse().ok()),
                 "sync_full" => first(&mut facts.sync_full, text.parse().ok()),
                 "sync_partial_ok" => first(&mut facts.sync_partial_ok, text.parse().ok()),
                 "sync_partial_err" => first(&mut facts.sync_partial_err, text.parse().ok()),

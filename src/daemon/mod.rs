@@ -4,34 +4,42 @@
 //! - [`reload`]: the owner of the configuration
 //! - [`systemd`]: sockets from it, and what it wants to hear
 //!
-//! *Stop*: readiness turns false, the sockets close, requests under way finish within [`GRACE`], then the
-//! collections are dropped. A second signal ends it at once.
+//! - [`state`]: where state is kept
+//!
+//! *Stop*: readiness turns false, ticks end, what was collected is sent or safe; then the sockets close, requests under
+//! way finish, and the collections are dropped: all within [`GRACE`]. A second signal ends it at once.
 
 pub mod reload;
+pub mod state;
 pub mod systemd;
 pub mod tasks;
 
+use crate::collect::collected::Outlet;
 use crate::config::Config;
 use crate::config::compat::Warning;
+use crate::deliver;
+use crate::deliver::outputs::{Delivery, Outputs};
 use crate::discover::merge::Identities;
 use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
-use crate::scrape::{Fleet, KeyScans, Store, once};
+use crate::scrape::{Feed, Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
 use crate::serve::reload::Wanted;
 use crate::serve::web::Web;
-use crate::serve::{Room, State, listen};
+use crate::serve::{self, Room, State, listen};
 use crate::telemetry::events::Events;
 use crate::telemetry::{Metrics, log};
 use anyhow::{Context as _, Result, bail};
 use reload::Reloader;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use systemd::{Inherited, Notify};
 use tasks::Tasks;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How long requests that are under way at the stop may take.
@@ -96,6 +104,10 @@ pub struct Daemon {
     ready: watch::Sender<bool>,
     connections: Arc<Connections>,
     reloads: mpsc::Sender<Wanted>,
+    /// Ends the ticks.
+    scraping: CancellationToken,
+    /// What was collected is sent or safe.
+    drained: CancellationToken,
 }
 
 impl Daemon {
@@ -115,15 +127,38 @@ impl Daemon {
         let connections = Connections::new(most_connections(config.serve.max_connections), metrics.clone());
         let room = Room::new(config.serve.max_requests);
         let mut tasks = Tasks::new(metrics.clone());
+        let events = Arc::<Events>::default();
+
+        let (outlet, inlet) = Outlet::new();
+        let world = deliver::outputs::World {
+            root: state::folder(&config.deliver, |name| std::env::var_os(name)),
+            storage: Arc::new(deliver::queue::disk::Disk),
+            clients: clients.clone(),
+            metrics: metrics.clone(),
+            events: events.clone(),
+        };
+        let wanted = (&config.deliver, config.scrape.interval);
+        let (delivery, outputs) = Delivery::open(world, wanted, (outlet.lost(), inlet))?;
+        let (scraping, drained) = (CancellationToken::new(), CancellationToken::new());
+        let is_drained = drained.clone().drop_guard();
+        tasks.start("delivery", async move {
+            delivery.run().await;
+            drop(is_drained);
+        });
 
         let (publish, config) = watch::channel(Arc::new(config));
         let (reloads, wanted) = mpsc::channel(RELOADS);
-        let reloader = Reloader { publish, web: web.clone(), metrics: metrics.clone(), wanted };
+        let reloader = Reloader {
+            publish,
+            outputs: outputs.clone(),
+            web: web.clone(),
+            metrics: metrics.clone(),
+            wanted,
+        };
         tasks.start("reload", reloader.run());
 
         let (publish, topology) = watch::channel(Arc::<Topology>::default());
-        let (events, store, identities) =
-            (Arc::<Events>::default(), Arc::<Store>::default(), Arc::<Identities>::default());
+        let (store, identities) = (Arc::<Store>::default(), Arc::<Identities>::default());
         let world = World {
             config: config.clone(),
             clients: clients.clone(),
@@ -144,8 +179,10 @@ impl Daemon {
             identities,
             events: events.clone(),
             metrics: metrics.clone(),
+            feed: Some(feed(outlet, &config.borrow(), outputs.clone())),
         };
-        tasks.start("fleet", fleet.run());
+        let stop = scraping.clone();
+        tasks.start("fleet", async move { stop.run_until_cancelled(fleet.run()).await.unwrap_or_default() });
         let key_scans = KeyScans {
             config: config.clone(),
             scraper: scraper.clone(),
@@ -167,6 +204,7 @@ impl Daemon {
             web,
             reloads: reloads.clone(),
             room,
+            outputs,
         };
         tasks.start("sweep", connections.clone().sweep());
         let mut places = vec![];
@@ -176,7 +214,7 @@ impl Daemon {
             let stop = tasks.token();
             tasks.start_inlet("listener", listen::serve(listener, connections.clone(), state.clone(), stop));
         }
-        Ok(Self { tasks, places, ready, connections, reloads })
+        Ok(Self { tasks, places, ready, connections, reloads, scraping, drained })
     }
 
     /// Reads the files again. The outcome is in the log and in the metrics.
@@ -189,10 +227,22 @@ impl Daemon {
 
     /// Stops everything. Requests under way may take as long as `grace`; what takes longer is the error.
     pub async fn stop(self, grace: Duration) -> Result<()> {
+        let began = Instant::now();
         self.ready.send_replace(false);
+        self.scraping.cancel();
+        if timeout_at(began + grace, self.drained.cancelled()).await.is_err() {
+            warn!("queues could not be closed in time");
+        }
         self.connections.stop();
-        self.tasks.stop(grace).await
+        self.tasks.stop(grace, began.elapsed()).await
     }
+}
+
+/// The way from ticks to outputs.
+fn feed(outlet: Outlet, config: &Config, outputs: Outputs) -> Feed {
+    let beside = move |config: &Config| vec![Arc::new(serve::outputs::families(&outputs, config))];
+    let (instance, began) = (state::instance(&config.serve.listen).into(), SystemTime::now());
+    Feed { outlet, instance, began, beside: Arc::new(beside) }
 }
 
 /// Whether TLS towards Redis can be had as the flags want it: better told now than by each scrape.

@@ -4,6 +4,7 @@
 //! its certificates. All or nothing for each of them; what cannot be read leaves what runs alone.
 
 use crate::config::{Config, credentials, validate};
+use crate::deliver::outputs::Outputs;
 use crate::serve::reload::Wanted;
 use crate::serve::web::Web;
 use crate::telemetry::{Metrics, log};
@@ -15,6 +16,8 @@ use tracing::{error, info, warn};
 pub struct Reloader {
     /// Where the configuration is published.
     pub publish: watch::Sender<Arc<Config>>,
+    /// Those who must have what is new of theirs before it is published.
+    pub outputs: Outputs,
     /// TLS and users of our own server.
     pub web: Arc<Web>,
     /// Our own counters.
@@ -27,7 +30,7 @@ impl Reloader {
     /// Runs until nobody can ask any more.
     pub async fn run(mut self) {
         while let Some(Wanted { answer }) = self.wanted.recv().await {
-            let outcome = self.reload();
+            let outcome = self.reload().await;
             let was_failing = self.metrics.reload_failed.swap(outcome.is_err());
             match &outcome {
                 Ok(()) => info!(mended = was_failing, "configuration read again"),
@@ -41,14 +44,14 @@ impl Reloader {
         }
     }
 
-    fn reload(&self) -> Result<(), String> {
-        let config = self.config();
+    async fn reload(&self) -> Result<(), String> {
+        let config = self.config().await;
         let web = self.web.reload().map_err(|error| format!("failed to reload: {}", log::chain(&error)));
         config.and(web)
     }
 
     /// Reads the configuration file again, and what it and the flags name.
-    fn config(&self) -> Result<(), String> {
+    async fn config(&self) -> Result<(), String> {
         let running = self.publish.borrow().clone();
         if let Some(file) = &running.file {
             let loaded = file.reload(|name| std::env::var_os(name)).map_err(|problems| {
@@ -58,6 +61,9 @@ impl Reloader {
             for warning in loaded.warnings {
                 warn!("{warning}");
             }
+            let config = &loaded.config;
+            let outputs = self.outputs.apply(&config.deliver, config.scrape.interval).await;
+            outputs.map_err(|error| format!("failed to reload the outputs: {}", log::chain(&error)))?;
             self.publish.send_replace(Arc::new(loaded.config));
         } else if let Some(path) = &running.connect.password_file {
             let text = validate::read(path);
@@ -90,7 +96,7 @@ mod tests {
         let (ask, wanted) = mpsc::channel(1);
         let metrics = Arc::<Metrics>::default();
         let web = Arc::new(Web::open(&Serve::default(), metrics.clone()).expect("nothing to read"));
-        let loop_ = Reloader { publish, web, metrics: metrics.clone(), wanted };
+        let loop_ = Reloader { publish, outputs: Outputs::none(), web, metrics: metrics.clone(), wanted };
         let checks = async move {
             let key = Address::tcp("h", 1).key();
             for (text, expected, password) in [

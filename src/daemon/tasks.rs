@@ -65,16 +65,16 @@ impl Tasks {
         anyhow!("the task `{}` ended", self.note(ended))
     }
 
-    /// Tells the inlets to stop, and waits for them as long as `grace`. What still runs then is dropped, and
+    /// Tells the inlets to stop, and waits for them as long as is left of `grace`. What still runs then is dropped, and
     /// is the error. All else is dropped at the end.
-    pub async fn stop(mut self, grace: Duration) -> Result<()> {
+    pub async fn stop(mut self, grace: Duration, spent: Duration) -> Result<()> {
         self.stop.cancel();
         let all = async {
             while let Some(ended) = self.inlets.join_next_with_id().await {
                 self.note(ended);
             }
         };
-        match tokio::time::timeout(grace, all).await {
+        match tokio::time::timeout(grace.saturating_sub(spent), all).await {
             Ok(()) => Ok(()),
             Err(_) => Err(anyhow!("requests under way did not finish within {} s", grace.as_secs())),
         }
@@ -121,7 +121,7 @@ mod tests {
                 stop.cancelled().await;
                 tokio::time::sleep(Duration::from_secs(if stubborn { 11 } else { 9 })).await;
             });
-            assert_eq!(tasks.stop(Duration::from_secs(10)).await.is_ok(), expected);
+            assert_eq!(tasks.stop(Duration::from_secs(12), Duration::from_secs(2)).await.is_ok(), expected);
         }
     }
 }

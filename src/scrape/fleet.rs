@@ -8,6 +8,8 @@
 //! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no
 //! second one. Its tick is skipped and counted; the other members of its group have theirs.
 
+use super::background::Background;
+use super::feed::{self, Feed, Tick};
 use super::kin::{self, Kin};
 use super::once::{Crowded, Membership, Scraper, Wanted};
 use super::service::{Limits, MemberReading};
@@ -31,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::error;
 
 /// Lists of at most so many members are collected in one round: the master and replicas of a small service.
@@ -40,6 +42,9 @@ const SHORT_LIST: usize = kin::MOST;
 /// How long members of long lists may say who they replicate from before they are grouped anew: at the start all
 /// of them do.
 const REGROUP: Duration = Duration::from_secs(1);
+
+/// When a round counts as late: those that have answered are handed on, and the others when they have.
+const LATE: Duration = Duration::from_secs(1);
 
 /// When so many groups appear at once, their first rounds are spread over the interval like all others.
 const CROWD: usize = 64;
@@ -60,6 +65,8 @@ pub struct Fleet {
     pub events: Arc<Events>,
     /// Our own counters.
     pub metrics: Arc<Metrics>,
+    /// The way to whoever delivers, where somebody does.
+    pub feed: Option<Feed>,
 }
 
 /// The name of a group: the service, and the shard, the only member or the first of those that are kin; nothing for a
@@ -86,6 +93,7 @@ impl Fleet {
         let mut rounds = JoinSet::new();
         let mut kin = Kin::default();
         let mut regroup: Option<Instant> = None;
+        let mut background = Background::new(self.config.borrow().scrape.interval);
         self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
         loop {
             let next = due.peek().map(|Reverse((at, _))| *at);
@@ -96,7 +104,10 @@ impl Fleet {
                     Err(_) => std::future::pending().await,
                 },
                 changed = self.config.changed() => match changed {
-                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due, &mut kin),
+                    Ok(()) => {
+                        self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
+                        background.follow(self.config.borrow().scrape.interval);
+                    }
                     Err(_) => std::future::pending().await,
                 },
                 Some(ended) = rounds.join_next() => {
@@ -123,6 +134,7 @@ impl Fleet {
                     regroup = None;
                     self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
                 }
+                () = sleep_until(background.next), if self.feed.is_some() => background.tick(&self),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     let Some(Reverse((at, key))) = due.pop() else { continue };
                     self.tick(at, key, &mut groups, &mut due, &mut rounds);
@@ -171,6 +183,7 @@ impl Fleet {
             scraper: self.scraper.clone(),
             store: self.store.clone(),
             identities: self.identities.clone(),
+            feed: self.feed.clone(),
         };
         rounds.spawn(round.run());
     }
@@ -190,6 +203,9 @@ impl Fleet {
         let gone = self.store.replace(&names, members.collect());
         self.scraper.forget(&gone);
         kin.forget(&gone);
+        if let Some(feed) = &self.feed {
+            feed.gone(&gone);
+        }
         let is_long = |service: &Service| service.members.len() > SHORT_LIST;
         let long = topology.services.iter().filter(|service| is_long(service));
         let firsts: HashMap<_, _> =
@@ -310,6 +326,7 @@ struct Round {
     scraper: Scraper,
     store: Arc<Store>,
     identities: Arc<Identities>,
+    feed: Option<Feed>,
 }
 
 /// What is left of a round.
@@ -332,34 +349,61 @@ impl Round {
             members.spawn(collect(self.scraper.clone(), turn, job, self.patience));
         }
         let mut read = vec![];
-        while let Some(ended) = members.join_next().await {
-            // A panic was counted where the collection ran.
-            let Ok((slot, asked)) = ended else { continue };
-            let facts = match asked {
-                Asked::Collected => slot.facts(),
-                Asked::KnownToBeDown => None,
-                Asked::NoRoom => continue,
-            };
-            if let Some((facts, _)) = &facts
-                && let Some(id) = &facts.run_id
-            {
-                self.identities.learn(&slot.member.address, &id.to_string());
+        let mut handed_on = 0;
+        // Who answered is not kept from whoever delivers by those that hang.
+        let feed = self.feed.as_ref().filter(|_| feed::is_wanted(config));
+        let is_late = sleep(LATE.min(config.scrape.interval / 2));
+        tokio::pin!(is_late);
+        loop {
+            tokio::select! {
+                ended = members.join_next() => match ended {
+                    // A panic was counted where the collection ran.
+                    Some(ended) => read.extend(ended.ok().and_then(|(slot, tick)| self.take_in(slot, tick))),
+                    None => break,
+                },
+                () = &mut is_late, if feed.is_some() && !is_late.is_elapsed() => {}
             }
-            read.push((slot, facts));
+            if let Some(feed) = feed.filter(|_| is_late.is_elapsed() && handed_on < read.len()) {
+                self.conclude(&read);
+                hand_on(feed, config, &read, &mut handed_on);
+            }
         }
         self.conclude(&read);
+        if let Some(feed) = feed {
+            hand_on(feed, config, &read, &mut handed_on);
+        }
         let is_long_list = self.key.1.is_some();
-        let history = |(slot, facts): (Arc<Slot>, Known)| {
+        let history = |Read { slot, facts, .. }: Read| {
             let history = facts?.0.replid.filter(|_| is_long_list && slot.member.shard.is_none())?;
             Some((slot, history))
         };
         Ended { histories: read.into_iter().filter_map(history).collect(), key: self.key }
     }
 
+    /// What a member's tick says of it; nothing where there was no room.
+    fn take_in(&self, slot: Arc<Slot>, tick: Tick) -> Option<Read> {
+        let facts = match tick {
+            Tick::Collected => slot.facts(),
+            Tick::Known => None,
+            Tick::Skipped => {
+                if let Some(feed) = &self.feed {
+                    feed.member(&self.config, &slot, tick);
+                }
+                return None;
+            }
+        };
+        if let Some((facts, _)) = &facts
+            && let Some(id) = &facts.run_id
+        {
+            self.identities.learn(&slot.member.address, &id.to_string());
+        }
+        Some(Read { slot, tick, facts })
+    }
+
     /// Puts what the members said in this round side by side.
-    fn conclude(&self, read: &[(Arc<Slot>, Known)]) {
+    fn conclude(&self, read: &[Read]) {
         let now = std::time::Instant::now();
-        let readings = read.iter().map(|(slot, facts)| MemberReading {
+        let readings = read.iter().map(|Read { slot, facts, .. }| MemberReading {
             instance: &slot.member.instance,
             round: self.number,
             up: facts.is_some(),
@@ -384,14 +428,18 @@ fn put_down(store: &Store, config: &Config, service: &Service, readings: &[Membe
     book.truth().round(service, readings, &limits, std::time::Instant::now());
 }
 
-/// What a member said, and when; nothing where it did not answer.
-type Known = Option<(Arc<Facts>, std::time::Instant)>;
+/// Hands on those that were not yet.
+fn hand_on(feed: &Feed, config: &Config, read: &[Read], handed_on: &mut usize) {
+    read[*handed_on..].iter().for_each(|read| feed.member(config, &read.slot, read.tick));
+    *handed_on = read.len();
+}
 
-/// How a member's part in a round went.
-enum Asked {
-    Collected,
-    KnownToBeDown,
-    NoRoom,
+/// A member in a round.
+struct Read {
+    slot: Arc<Slot>,
+    tick: Tick,
+    /// What it said, and when; nothing where it did not answer.
+    facts: Option<(Arc<Facts>, std::time::Instant)>,
 }
 
 /// A member's turn. Dropped, the next one may begin.
@@ -404,19 +452,19 @@ impl Drop for Turn {
 }
 
 /// One member's part in a round.
-async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (Arc<Slot>, Asked) {
+async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (Arc<Slot>, Tick) {
     let slot = turn.0.clone();
     let membership = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: true };
     let wanted = Wanted { job, end: patience, member: Some(membership) };
-    let asked = match scraper.collect(wanted).await {
-        Ok(outcome) if outcome.from_breaker => Asked::KnownToBeDown,
-        Ok(_) => Asked::Collected,
+    let tick = match scraper.collect(wanted).await {
+        Ok(outcome) if outcome.from_breaker => Tick::Known,
+        Ok(_) => Tick::Collected,
         Err(Crowded) => {
             slot.skip();
-            Asked::NoRoom
+            Tick::Skipped
         }
     };
-    (slot, asked)
+    (slot, tick)
 }
 
 #[cfg(test)]
@@ -448,6 +496,7 @@ mod tests {
             identities: Arc::default(),
             events: Arc::default(),
             metrics: Arc::default(),
+            feed: None,
         };
         let (mut groups, mut seen, mut kin) = (HashMap::new(), HashMap::new(), Kin::default());
         let mut check = |said: &[(usize, char)], expected: &[usize], rounds_at_once: usize| {

@@ -15,12 +15,16 @@
 //! - [`slot`]: the latest that is known of one
 //! - [`member`]: that as metric families
 //! - [`book`]: what is kept of a service
+//! - [`feed`], `background`: what was collected, handed on to whoever delivers it
+//! - [`sets`]: members, services and ourselves with their labels, as pages show them
 //!
 //! A [`Scraper`] is a handle that anybody may clone; the [`Collections`] behind it is the loop that owns
 //! every collection under way, and is run by the daemon.
 
+mod background;
 pub mod book;
 pub mod collections;
+pub mod feed;
 pub mod fleet;
 pub mod key_scans;
 pub mod kin;
@@ -28,6 +32,7 @@ pub mod member;
 pub mod once;
 pub mod replication;
 pub mod service;
+pub mod sets;
 pub mod shape;
 pub mod slot;
 pub mod store;
@@ -35,6 +40,7 @@ pub mod target;
 pub mod worker;
 
 pub use collections::Collections;
+pub use feed::Feed;
 pub use fleet::Fleet;
 pub use key_scans::KeyScans;
 pub use once::{Crowded, Membership, Scraper, Wanted};

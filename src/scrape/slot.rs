@@ -7,6 +7,7 @@
 //! outcome stays what is shown.
 
 use super::book::Book;
+use super::feed::Told;
 use super::shape::Outcome;
 use crate::collect::snapshot::Progress;
 use crate::collect::{Facts, Snapshot};
@@ -33,6 +34,8 @@ pub struct Slot {
     state: Arc<Mutex<State>>,
     /// Whether a tick of ours is collecting it.
     has_turn: Arc<AtomicBool>,
+    /// What was handed on to whoever delivers.
+    pub(super) told: Arc<Mutex<Told>>,
 }
 
 #[derive(Default)]
@@ -88,13 +91,14 @@ pub struct View {
 impl Slot {
     /// A member of which nothing is known yet.
     pub fn new(service: Arc<str>, member: Arc<Member>, book: Arc<Book>) -> Self {
-        Self { service, member, book, state: Arc::default(), has_turn: Arc::default() }
+        let (state, has_turn, told) = <_>::default();
+        Self { service, member, book, state, has_turn, told }
     }
 
     /// The same server under other labels or in another shard.
     pub(super) fn renamed(&self, member: Arc<Member>, book: Arc<Book>) -> Self {
         let (service, state, has_turn) = (self.service.clone(), self.state.clone(), self.has_turn.clone());
-        Self { service, member, book, state, has_turn }
+        Self { service, member, book, state, has_turn, told: self.told.clone() }
     }
 
     /// Whether this is the place of the same server, whatever its labels and its shard are now.

@@ -11,7 +11,7 @@ use crate::collect::{Memory, Snapshot};
 use crate::config::address::Endpoint;
 use crate::config::collect::Keys;
 use crate::config::connect::Tls;
-use crate::config::credentials::Side;
+use crate::config::credentials::{Origin, Side};
 use crate::config::{Address, Config};
 use crate::connect::{Connection, Kind, Login};
 use crate::discover::Member;
@@ -60,7 +60,26 @@ pub struct Job {
     pub scope: Scope,
 }
 
+/// Who we are to a server.
+pub fn login(config: &Config, address: &Address, origin: Origin) -> Login {
+    let credentials = config.connect.credentials(address, origin);
+    Login { credentials, set_name: config.connect.set_client_name }
+}
+
 impl Job {
+    /// What is asked of a server that is no member of a service.
+    pub fn of_address(config: &Config, address: &Address, origin: Origin, keys: Keys) -> Self {
+        let login = login(config, address, origin);
+        let tls = config.connect.tls.clone();
+        let lists_nodes = origin == Origin::Request && !config.scrape.allow.is_empty();
+        let address = address.clone().without_credentials();
+        Self {
+            place: Place { address, login, tls, lists_nodes, service: None },
+            keys,
+            scope: Scope::Everything,
+        }
+    }
+
     /// What is asked of a member of a service; `None` where the service is no longer configured.
     pub fn of_member(config: &Config, service: &Arc<str>, member: &Member, scope: Scope) -> Option<Self> {
         let collect = &config.discover.service(service)?.collect;

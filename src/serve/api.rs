@@ -178,7 +178,8 @@ pub async fn events(state: State) -> Response<Body> {
     json(&EventsJson { events: events.collect() })
 }
 
-fn json(value: &impl Serialize) -> Response<Body> {
+/// That as JSON.
+pub(super) fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(value) {
         Ok(text) => response::json(text + "\n"),
         Err(error) => response::error(hyper::StatusCode::INTERNAL_SERVER_ERROR, error),

@@ -6,11 +6,12 @@
 
 use super::State;
 use super::response::{self, Body};
-use super::scrape::{end, login};
+use super::scrape::end;
 use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
 use crate::connect::{self, Deadline};
 use crate::discover::cluster::{self, Unknown};
+use crate::scrape::target::login;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 

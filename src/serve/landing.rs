@@ -11,9 +11,13 @@ pub async fn page(state: State) -> Response<Body> {
     let config = state.config.borrow().clone();
     let telemetry = &config.serve.telemetry_path;
     let title = format!("Redis Exporter (Redvigil {})", build::VERSION);
+    let outputs = match state.outputs.shown().is_empty() {
+        true => "",
+        false => "<p><a href=\"/api/v1/outputs\">Outputs</a></p>\n",
+    };
     let html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\
-         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n</body>\n</html>\n"
+         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n{outputs}</body>\n</html>\n"
     );
     let mut response = Response::new(Body::from(html));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

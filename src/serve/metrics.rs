@@ -3,14 +3,13 @@
 use super::encode::Wish;
 use super::query::Query;
 use super::response::Body;
-use super::scrape::{job, outcome};
-use super::{State, fleet};
+use super::scrape::outcome;
+use super::{State, fleet, outputs};
 use crate::config::Config;
 use crate::config::credentials::Origin;
 use crate::resilience::breaker::Asker;
-use crate::scrape::Membership;
 use crate::scrape::shape::Totals;
-use crate::telemetry::{metrics, process};
+use crate::scrape::{Job, Membership, sets};
 use exposition::{Builder, Families};
 use hyper::{Request, Response};
 
@@ -24,7 +23,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         Wish::of(request.headers(), &Query::parse(request.uri().query()), config.serve.prefer_openmetrics);
     let collected = async {
         let address = config.scrape.target.as_ref()?;
-        let job = job(&config, address.clone(), Origin::Flag, config.collect.keys.clone());
+        let job = Job::of_address(&config, address, Origin::Flag, config.collect.keys.clone());
         let member = Membership { slot: state.store.own(address), asker: Asker::Pull, guarded: false };
         // Only what is guarded can find no room.
         outcome(&state, request.headers(), job, Some(member)).await.ok()
@@ -36,8 +35,9 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         None => Totals::default().record(&mut out),
     }
     let own = out.finish();
+    let outputs = outputs::families(&state.outputs, &config);
     let parts = outcome.iter().flat_map(|outcome| &outcome.snapshot.parts);
-    wish.page(parts.map(|part| &**part).chain([&own, &ourselves])).await
+    wish.page(parts.map(|part| &**part).chain([&own, &ourselves, &outputs])).await
 }
 
 /// What this process says of itself. Made while the server is at work: reading `/proc` takes a tenth of the
@@ -47,12 +47,5 @@ pub async fn ourselves(state: &State, config: &Config) -> Families {
     for _ in 0..2 {
         tokio::task::yield_now().await;
     }
-    let mut out = Builder::with_namespace(&config.collect.namespace);
-    metrics::record_bad_requests(state.metrics.bad_requests.get(), &mut out);
-    if !config.serve.redis_only {
-        metrics::record_build(&mut out);
-        state.metrics.record(&mut out);
-        process::record(&mut out);
-    }
-    out.finish()
+    sets::ourselves(config, &state.metrics)
 }

@@ -18,6 +18,7 @@ pub mod health;
 pub mod landing;
 pub mod listen;
 pub mod metrics;
+pub mod outputs;
 pub mod query;
 pub mod reload;
 pub mod response;
@@ -26,6 +27,7 @@ pub mod targets;
 pub mod web;
 
 use crate::config::Config;
+use crate::deliver::outputs::Outputs;
 use crate::discover::Topology;
 use crate::net::tls;
 use crate::scrape::{Scraper, Store};
@@ -74,6 +76,8 @@ pub struct State {
     pub reloads: reload::Reloads,
     /// Room for requests that ask servers.
     pub room: Room,
+    /// Where samples are pushed to.
+    pub outputs: Outputs,
 }
 
 /// How many requests that ask servers may be under way. An eighth is kept for the telemetry path: the targets
@@ -143,6 +147,7 @@ pub static ROUTES: &[Route] = &[
     Route { path: "/api/v1/services", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::services(s)) },
     Route { path: "/api/v1/targets", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::targets(s)) },
     Route { path: "/api/v1/events", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::events(s)) },
+    Route { path: "/api/v1/outputs", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(outputs::page(s)) },
     Route { path: "/-/metrics", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(fleet::own_page(s, r)) },
     Route { path: "/discover-cluster-nodes", access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(discovery::page(s, r)) },
     Route { path: "/-/reload", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(reload::page(s, r.method().clone())) },

@@ -10,13 +10,12 @@ use super::response::{self, Body};
 use super::{State, fleet};
 use crate::collect::run::Scope;
 use crate::config::address::Endpoint;
-use crate::config::collect::Keys;
 use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
-use crate::connect::{Kind, Login};
+use crate::connect::Kind;
 use crate::resilience::breaker::Asker;
 use crate::scrape::shape::Outcome;
-use crate::scrape::{Crowded, Job, Membership, Place, Slot, Wanted};
+use crate::scrape::{Crowded, Job, Membership, Slot, Wanted, sets};
 use crate::telemetry::metrics;
 use exposition::Builder;
 use hyper::{HeaderMap, Request, Response, StatusCode};
@@ -66,7 +65,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     if is_stranger && matches!(outcome.snapshot.error, Some((Kind::Auth, _))) {
         hint(&job.place.address);
     }
-    let collect = slot.as_ref().map_or(&config.collect, |slot| fleet::collect(&config, &slot.service));
+    let collect = slot.as_ref().map_or(&config.collect, |slot| sets::collect(&config, &slot.service));
     let mut out = Builder::with_namespace(&collect.namespace);
     outcome.record(collect.role_label, !config.serve.redis_only, &mut out);
     metrics::record_bad_requests(0, &mut out);
@@ -75,7 +74,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     }
     let view = slot.as_ref().map(|slot| slot.view());
     if let (Some(slot), Some(view)) = (&slot, &view) {
-        fleet::record_member(slot, view, !config.serve.redis_only, std::time::Instant::now(), &mut out);
+        sets::record_member(slot, view, !config.serve.redis_only, std::time::Instant::now(), &mut out);
     }
     let own = out.finish();
     let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);
@@ -87,7 +86,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
 /// own is nobody else's business: what it finds and how long that takes says nothing of the member. The database
 /// and TLS of the request are those of the member.
 fn membership(config: &Config, slot: &Arc<Slot>, asked: &Job) -> Option<(Job, Option<Membership>)> {
-    if asked.keys != fleet::collect(config, &slot.service).keys {
+    if asked.keys != sets::collect(config, &slot.service).keys {
         let mut job = Job::of_member(config, &slot.service, &slot.member, Scope::Everything)?;
         job.keys = asked.keys.clone();
         return Some((job, None));
@@ -121,7 +120,7 @@ fn wanted(
         .map_err(|error| Refused::Bad(format!("Invalid 'target' parameter: {error}")))?;
     let slot = find(&address);
     let collect = match &slot {
-        Some(slot) => fleet::collect(config, &slot.service),
+        Some(slot) => sets::collect(config, &slot.service),
         None => {
             admit(config, &address).map_err(Refused::Denied)?;
             &config.collect
@@ -130,7 +129,7 @@ fn wanted(
     let given = query.pairs().filter(|(_, value)| !value.is_empty());
     let keys = collect.keys.with_query(given);
     let keys = keys.map_err(|error| Refused::Bad(format!("Invalid parameter: {error}")))?;
-    let mut job = job(config, address, Origin::Request, keys);
+    let mut job = Job::of_address(config, &address, Origin::Request, keys);
     if let Some(name) = query.get("tls_server_name").or_else(|| query.get("tls-server-name")) {
         // Of no use without TLS, where it would only make another target of the same server.
         if job.place.address.tls {
@@ -169,21 +168,6 @@ fn hint(target: &Address) {
     }
 }
 
-/// Who is asked for what.
-pub fn job(config: &Config, address: Address, origin: Origin, keys: Keys) -> Job {
-    let login = login(config, &address, origin);
-    let tls = config.connect.tls.clone();
-    let lists_nodes = origin == Origin::Request && !config.scrape.allow.is_empty();
-    let place = Place { address: address.without_credentials(), login, tls, lists_nodes, service: None };
-    Job { place, keys, scope: Scope::Everything }
-}
-
-/// Who we are to a server.
-pub fn login(config: &Config, address: &Address, origin: Origin) -> Login {
-    let credentials = config.connect.credentials(address, origin);
-    Login { credentials, set_name: config.connect.set_client_name }
-}
-
 /// Collects within the time that Prometheus gives us, if it says so.
 pub async fn outcome(
     state: &State,
@@ -209,7 +193,7 @@ pub fn end(config: &Config, headers: &HeaderMap) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::collect::KeyPattern;
+    use crate::config::collect::{KeyPattern, Keys};
     use crate::config::scrape::HostPattern;
     use crate::config::{Collect, discover};
     use crate::discover::fixed::member;

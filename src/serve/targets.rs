@@ -11,13 +11,13 @@
 //! that cannot be reached does not take the others away.
 
 use super::State;
-use super::fleet::labels;
 use super::response::{self, Body};
 use crate::config::Config;
 use crate::config::discover::Source;
 use crate::connect::Kind;
 use crate::discover::{Service, file};
 use crate::scrape::Slot;
+use crate::scrape::sets::labels;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;

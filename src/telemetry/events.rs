@@ -39,6 +39,8 @@ pub enum Kind {
     Topology,
     /// Those who know the members answer, disagree, or do not answer.
     Discovery,
+    /// An output became live, degraded …; it stands where else the service is.
+    Output,
 }
 
 impl Kind {
@@ -49,6 +51,7 @@ impl Kind {
             Self::Health => "health",
             Self::Topology => "topology",
             Self::Discovery => "discovery",
+            Self::Output => "output",
         }
     }
 }

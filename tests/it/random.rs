@@ -219,6 +219,11 @@ fn whatever_a_sentinel_says_is_read_or_refused() {
 }
 
 #[test]
+fn whatever_stands_in_a_queue_is_a_request_or_malformed() {
+    feed(ROUNDS, fuzz::remote_write);
+}
+
+#[test]
 fn every_target_has_its_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut files: Vec<String> = fs::read_dir(folder)

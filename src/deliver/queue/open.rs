@@ -128,7 +128,7 @@ pub(super) fn open(
         again: now.steady,
         failed: false,
         evicted: None,
-        _lock: lock,
+        lock: Some(lock),
     };
     worker.begin();
     Ok((shared, worker))

@@ -42,7 +42,8 @@ pub struct Worker {
     pub(super) failed: bool,
     /// When a file had to go before its time.
     pub(super) evicted: Option<Duration>,
-    pub(super) _lock: Box<dyn Send + Sync>,
+    /// The lock of the folder.
+    pub(super) lock: Option<Box<dyn Send + Sync>>,
 }
 
 /// Why a record could not be written.
@@ -397,6 +398,8 @@ impl Worker {
         }
         self.reclaim();
         self.publish();
+        // Whoever waits for the end may open it again.
+        self.lock = None;
         self.shared.lock().closed = true;
         self.shared.wake_all();
         self.shared.ended.notify_waiters();
@@ -406,6 +409,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.syncer.end();
+        self.lock = None;
         self.shared.lock().closed = true;
         self.shared.ended.notify_waiters();
     }

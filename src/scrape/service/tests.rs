@@ -773,6 +773,8 @@ fn whatever_servers_say_every_number_is_one_and_none_is_negative() {
                     sync_full: number(&mut random),
                     sync_partial_ok: number(&mut random),
                     sync_partial_err: number(&mut random),
+                    commands: None,
+                    connections: None,
                 };
                 let at = second + random.f64() * 1.2;
                 match random.u8(..10) {

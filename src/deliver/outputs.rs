@@ -1,0 +1,459 @@
+//! What runs for each output: its way, its queue, and a sender for each lane. One loop owns it all.
+//!
+//! Who reads the configuration asks for other outputs ([`Outputs::apply`]) and hears whether they could be had: all of
+//! them, or the ones before go on. An output that goes has its queue closed, and its files stay. One that moves to another
+//! URL keeps its queue, and what waits goes to the new one.
+//!
+//! *Stop*: when nobody hands anything on any more, what was gathered is queued, each lane is sent once as far as it gets
+//! within [`DRAIN`], and the queues are closed.
+//!
+//! What a newcomer would get wrong: an output is its name. Another name is another output with a folder of its own.
+
+use super::board::Board;
+use super::families::told;
+use super::intake::Way;
+use super::queue::status::LaneStatus;
+use super::queue::storage::Storage;
+use super::queue::{self, Queue};
+use super::sender::{Course, Sender};
+use crate::collect::collected::{Collected, Inlet, Lost};
+use crate::config::deliver::{self as config, Deliver, Output};
+use crate::net::tls;
+use crate::telemetry::Metrics;
+use crate::telemetry::events::{Events, Kind};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How long it is sent to the end.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the senders of an output that changes may finish what they are at.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// How often is looked at what became of senders.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Collections that are taken in before others have their turn: a millisecond of work.
+const AT_ONCE: usize = 8;
+
+/// What outputs stand on.
+pub struct World {
+    /// Where state is kept: queues have their folders below it.
+    pub root: PathBuf,
+    /// The file system.
+    pub storage: Arc<dyn Storage>,
+    /// TLS.
+    pub clients: Arc<tls::Clients>,
+    /// Our own counters.
+    pub metrics: Arc<Metrics>,
+    /// The event log.
+    pub events: Arc<Events>,
+}
+
+/// An output as others may look at it.
+#[derive(Clone)]
+pub struct Shown {
+    /// What the operator says of it.
+    pub output: Arc<Output>,
+    /// What waits for it.
+    pub queue: Queue,
+    /// What its senders did.
+    pub board: Arc<Board>,
+}
+
+/// Why outputs cannot be had as they are wished for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "output {output}: no queue at {} (make that folder writable, say another one with --storage.path, or \
+     queue.durability: memory)",
+    .path.display()
+)]
+pub struct Error {
+    output: Arc<str>,
+    path: PathBuf,
+    source: queue::Error,
+}
+
+/// A wish for these outputs, for samples that are collected that often.
+struct Wish {
+    deliver: Deliver,
+    interval: Duration,
+    answer: oneshot::Sender<Result<(), Error>>,
+}
+
+/// The handle.
+#[derive(Clone)]
+pub struct Outputs {
+    wishes: mpsc::Sender<Wish>,
+    shown: watch::Receiver<Arc<[Shown]>>,
+    lost: Lost,
+}
+
+impl Outputs {
+    /// No outputs, and nobody who would run any.
+    pub fn none() -> Self {
+        Self { wishes: mpsc::channel(1).0, shown: watch::channel(Arc::from([])).1, lost: Lost::default() }
+    }
+
+    /// What runs.
+    pub fn shown(&self) -> Arc<[Shown]> {
+        self.shown.borrow().clone()
+    }
+
+    /// Collections that no output got.
+    pub fn lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// Runs these outputs from now on; where one of them cannot be had, those from before.
+    pub async fn apply(&self, deliver: &Deliver, interval: Duration) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        // An error means that the loop has ended: we are stopping.
+        match self.wishes.send(Wish { deliver: deliver.clone(), interval, answer }).await {
+            Ok(()) => answered.await.unwrap_or(Ok(())),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// The loop.
+pub struct Delivery {
+    world: World,
+    deliver: Deliver,
+    interval: Duration,
+    inlet: Inlet,
+    wishes: mpsc::Receiver<Wish>,
+    shown: watch::Sender<Arc<[Shown]>>,
+    running: Vec<Running>,
+    /// Outputs that are gone, while their queues are being closed.
+    closing: JoinSet<()>,
+}
+
+impl Delivery {
+    /// Opens the queues of these outputs. Fails where one of them cannot be had.
+    pub fn open(
+        world: World,
+        (deliver, interval): (&Deliver, Duration),
+        (lost, inlet): (Lost, Inlet),
+    ) -> Result<(Self, Outputs), Error> {
+        // Who asks waits for the answer, so that there is one at most.
+        let (wish, wishes) = mpsc::channel(1);
+        let (shown, is_shown) = watch::channel(Arc::from([]));
+        let outputs = Outputs { wishes: wish, shown: is_shown, lost };
+        let (running, closing) = (vec![], JoinSet::new());
+        let deliver = deliver.clone();
+        let mut delivery = Self { world, deliver, interval, inlet, wishes, shown, running, closing };
+        for output in delivery.deliver.outputs.clone() {
+            let running = delivery.start(&output)?;
+            delivery.running.push(running);
+        }
+        delivery.publish();
+        Ok((delivery, outputs))
+    }
+
+    /// Runs until nobody can hand anything on any more, and has what was handed on sent or safe.
+    pub async fn run(mut self) {
+        let mut look = tokio::time::interval(LOOK);
+        let mut collected = Vec::with_capacity(AT_ONCE);
+        loop {
+            let due = self.running.iter().filter_map(|running| running.way.due()).min();
+            tokio::select! {
+                count = self.inlet.recv_many(&mut collected, AT_ONCE) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.take(&mut collected);
+                    // More may be there already, and there is one thread.
+                    tokio::task::yield_now().await;
+                }
+                Some(Wish { deliver, interval, answer }) = self.wishes.recv() => {
+                    // Whoever asked may have left.
+                    let _ = answer.send(self.apply(deliver, interval).await);
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let now = Instant::now();
+                    self.running.iter_mut().for_each(|running| running.way.flush_due(now));
+                }
+                _ = look.tick() => self.look(),
+            }
+        }
+        self.stop().await;
+    }
+
+    fn take(&mut self, collected: &mut Vec<Collected>) {
+        let now = Instant::now();
+        for collected in collected.drain(..) {
+            self.running.iter_mut().for_each(|running| running.way.take(&collected, now));
+        }
+    }
+
+    /// Tells what became of outputs, and starts senders for lanes that have none.
+    fn look(&mut self) {
+        while self.closing.try_join_next().is_some() {}
+        for running in &mut self.running {
+            running.tell(&self.world.events);
+            running.send(&self.world.metrics);
+        }
+    }
+
+    async fn apply(&mut self, deliver: Deliver, interval: Duration) -> Result<(), Error> {
+        // Their folders may be wanted again.
+        while self.closing.join_next().await.is_some() {}
+        let (old, old_interval) = (self.deliver.clone(), self.interval);
+        let outcome = self.reconcile(deliver, interval).await;
+        if outcome.is_err() {
+            while self.closing.join_next().await.is_some() {}
+            if let Err(error) = self.reconcile(old, old_interval).await {
+                error!(
+                    error = crate::telemetry::log::chain(&error),
+                    "an output is lost until the next reload"
+                );
+            }
+        }
+        self.publish();
+        outcome
+    }
+
+    /// Moves to the wished-for state. What is as it should be is left alone.
+    async fn reconcile(&mut self, deliver: Deliver, interval: Duration) -> Result<(), Error> {
+        (self.deliver, self.interval) = (deliver, interval);
+        let wanted = self.deliver.outputs.clone();
+        let (known, new): (Vec<_>, Vec<_>) =
+            wanted.iter().partition(|output| self.running.iter().any(|r| r.output.name == output.name));
+        // What may fail comes first.
+        let mut started = vec![];
+        for output in new {
+            match self.start(output) {
+                Ok(running) => started.push(running),
+                Err(error) => {
+                    started
+                        .into_iter()
+                        .for_each(|running: Running| drop(self.closing.spawn(running.end(None))));
+                    return Err(error);
+                }
+            }
+        }
+        self.running.extend(started);
+        for output in known {
+            let Some(place) = self.running.iter().position(|r| r.output.name == output.name) else {
+                continue;
+            };
+            self.change(place, output).await?;
+        }
+        let is_wanted = |running: &Running| wanted.iter().any(|output| output.name == running.output.name);
+        let (running, gone) = std::mem::take(&mut self.running).into_iter().partition(is_wanted);
+        self.running = running;
+        for mut running in gone {
+            info!(output = %running.output.name, "the output is there no more; its queue is closed and stays");
+            running.way.flush();
+            self.closing.spawn(running.end(None));
+        }
+        let place = |running: &Running| wanted.iter().position(|output| output.name == running.output.name);
+        self.running.sort_by_key(place);
+        Ok(())
+    }
+
+    /// Makes an output that runs what it is to be.
+    async fn change(&mut self, place: usize, output: &Arc<Output>) -> Result<(), Error> {
+        let running = &mut self.running[place];
+        let old = running.output.clone();
+        running.way.follow(output, &self.deliver);
+        let log = |output: &Output| config::Queue { linger: Duration::ZERO, ..output.queue.clone() };
+        if log(&old) != log(output) {
+            // The folder is the same: who has it must let it go first.
+            running.way.flush();
+            running.stop_senders(None).await;
+            running.queue.close().await;
+            let opened = self.world.queue(output);
+            let running = &mut self.running[place];
+            match opened {
+                Ok(queue) => {
+                    running.queue = queue.clone();
+                    running.way.replace(output, queue);
+                }
+                Err(error) => {
+                    self.running.remove(place);
+                    return Err(error);
+                }
+            }
+        }
+        let running = &mut self.running[place];
+        let is_same_course = old.to == output.to
+            && old.max_samples_per_second == output.max_samples_per_second
+            && old.queue.lanes == output.queue.lanes
+            && running.interval == self.interval;
+        running.output = output.clone();
+        if !is_same_course || running.stop.is_cancelled() {
+            running.turn(self.interval, self.world.clients.clone());
+        }
+        running.send(&self.world.metrics);
+        Ok(())
+    }
+
+    /// Starts an output.
+    fn start(&self, output: &Arc<Output>) -> Result<Running, Error> {
+        let queue = self.world.queue(output)?;
+        let way = Way::new(output, &self.deliver, queue.clone());
+        Ok(Running::new(output.clone(), way, queue, self.interval, self.world.clients.clone()))
+    }
+
+    fn publish(&self) {
+        self.shown.send_replace(self.running.iter().map(Running::shown).collect());
+    }
+
+    /// Sends what can be sent, and closes the queues.
+    async fn stop(mut self) {
+        let until = Instant::now() + DRAIN;
+        for mut running in self.running {
+            running.way.flush();
+            self.closing.spawn(running.end(Some(until)));
+        }
+        while self.closing.join_next().await.is_some() {}
+    }
+}
+
+impl World {
+    fn queue(&self, output: &Output) -> Result<Queue, Error> {
+        let path = self.root.join("queue").join(&*output.name);
+        Queue::open(&path, &output.queue, self.storage.clone()).map_err(|source| Error {
+            output: output.name.clone(),
+            path,
+            source,
+        })
+    }
+}
+
+/// An output that runs.
+struct Running {
+    output: Arc<Output>,
+    way: Way,
+    queue: Queue,
+    course: Course,
+    interval: Duration,
+    senders: JoinSet<()>,
+    stop: CancellationToken,
+    /// Until when senders go on after they were told to stop.
+    until: Arc<OnceLock<Instant>>,
+    /// What was said of it last.
+    told: super::board::State,
+}
+
+impl Running {
+    fn new(
+        output: Arc<Output>,
+        way: Way,
+        queue: Queue,
+        interval: Duration,
+        clients: Arc<tls::Clients>,
+    ) -> Self {
+        let course = course(&output, &queue, interval, clients);
+        let (senders, stop, until) = (JoinSet::new(), CancellationToken::new(), Arc::default());
+        let told = super::board::State::Live;
+        Self { output, way, queue, course, interval, senders, stop, until, told }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown { output: self.output.clone(), queue: self.queue.clone(), board: self.course.board() }
+    }
+
+    /// Starts a sender for each lane that has none.
+    fn send(&mut self, metrics: &Metrics) {
+        while let Some(ended) = self.senders.try_join_next() {
+            if let Err(fault) = ended
+                && fault.is_panic()
+            {
+                metrics.panics.increment();
+                error!(error = %fault, output = %self.output.name, "a sender panicked: please report this");
+            }
+        }
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let free = self.queue.lanes();
+        if free.is_empty() {
+            return;
+        }
+        let lanes = self.queue.status().lanes;
+        for lane in free {
+            let own =
+                |known: &LaneStatus| (known.generation, known.index) == (lane.generation(), lane.index());
+            let Some(place) = lanes.iter().position(own) else { continue };
+            let sender = self.course.sender(place, lane, self.queue.clone());
+            self.senders.spawn(send(sender, self.stop.clone(), self.until.clone()));
+        }
+    }
+
+    /// Goes on to another receiver, or in another way. Senders end what they are at; others begin when they have.
+    fn turn(&mut self, interval: Duration, clients: Arc<tls::Clients>) {
+        self.stop.cancel();
+        self.interval = interval;
+        self.course = course(&self.output, &self.queue, interval, clients);
+        (self.stop, self.until) = (CancellationToken::new(), Arc::default());
+    }
+
+    /// Tells that it became well, or is no more.
+    fn tell(&mut self, events: &Events) {
+        let view = self.course.board().view();
+        let (from, to) = (self.told, told(view.state()));
+        if from == to {
+            return;
+        }
+        self.told = to;
+        let reason = view.worst().and_then(|lane| lane.reason);
+        let why = reason.map(|reason| format!(": {}", reason.word())).unwrap_or_default();
+        let name = &self.output.name;
+        let message = format!("output {name} is {} and was {}{why}", to.word(), from.word());
+        events.push(name, Kind::Output, Some(from.word()), Some(to.word()), message);
+    }
+
+    /// Has the senders end: what is under way or, where it is said until when, what waits.
+    async fn stop_senders(&mut self, until: Option<Instant>) {
+        if let Some(until) = until {
+            let _ = self.until.set(until);
+        }
+        self.stop.cancel();
+        let patience = until.unwrap_or_else(|| Instant::now() + HANDOVER) + LOOK;
+        let all = async { while self.senders.join_next().await.is_some() {} };
+        if timeout_at(patience, all).await.is_err() {
+            warn!(output = %self.output.name, "a request was given up");
+            self.senders.shutdown().await;
+        }
+    }
+
+    async fn end(mut self, until: Option<Instant>) {
+        self.stop_senders(until).await;
+        self.queue.close().await;
+        let left = self.queue.status().total;
+        if left.pending > 0 {
+            info!(output = %self.output.name, samples = left.pending, "what was not delivered waits in its folder");
+        }
+    }
+}
+
+fn course(output: &Arc<Output>, queue: &Queue, interval: Duration, clients: Arc<tls::Clients>) -> Course {
+    Course::new(output.clone(), queue.status().lanes.len(), interval, clients)
+}
+
+/// One lane is sent until it is told to stop; then what is under way, or what waits.
+async fn send(mut sender: Sender, stop: CancellationToken, until: Arc<OnceLock<Instant>>) {
+    let end = async {
+        stop.cancelled().await;
+        sleep_until(until.get().copied().unwrap_or_else(|| Instant::now() + HANDOVER)).await;
+    };
+    tokio::select! {
+        () = sender.run(&stop) => {}
+        () = end => {}
+    }
+    if let Some(until) = until.get() {
+        sender.drain(*until).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

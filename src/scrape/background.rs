@@ -1,0 +1,92 @@
+//! What is handed on each interval beside the members: ourselves, the services and, where there are no services, the
+//! target of `--redis.addr`.
+//!
+//! What a newcomer would get wrong: that target is collected at the interval only where there is an output. A request
+//! to its page sets off a collection of its own, as ever, or joins one that is under way.
+
+use super::feed::{self, Feed, Told};
+use super::fleet::Fleet;
+use super::once::{Membership, Scraper, Wanted};
+use super::slot::Slot;
+use super::target::Job;
+use crate::config::Config;
+use crate::config::credentials::Origin;
+use crate::resilience::breaker::Asker;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::error;
+
+/// Soon after the start, when the first members have answered.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// What goes on beside the members.
+pub(super) struct Background {
+    /// When it is due.
+    pub next: Instant,
+    /// What was said of ourselves and of services.
+    known: HashMap<Arc<str>, Told>,
+    /// The target of `--redis.addr`, where it is collected here.
+    target: Option<Arc<Slot>>,
+    /// Its collection.
+    under_way: JoinSet<()>,
+}
+
+impl Background {
+    /// Nothing was done yet.
+    pub fn new(interval: Duration) -> Self {
+        let next = Instant::now() + interval.min(FIRST);
+        Self { next, known: HashMap::new(), target: None, under_way: JoinSet::new() }
+    }
+
+    /// The configuration changed: an interval that became shorter counts at once.
+    pub fn follow(&mut self, interval: Duration) {
+        self.next = self.next.min(Instant::now() + interval);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, fleet: &Fleet) {
+        let config = fleet.config.borrow().clone();
+        let now = Instant::now();
+        self.next = (self.next + config.scrape.interval).max(now);
+        let Some(feed) = fleet.feed.as_ref().filter(|_| feed::is_wanted(&config)) else {
+            self.known.clear();
+            self.target = None;
+            return;
+        };
+        let topology = fleet.topology.borrow().clone();
+        let of_us = (&*fleet.metrics, fleet.scraper.load());
+        feed.ourselves(&config, of_us, (&topology, &fleet.store), &mut self.known);
+        let address = config.scrape.target.as_ref().filter(|_| config.discover.services.is_empty());
+        let slot = address.map(|address| fleet.store.own(address));
+        if let Some(old) = &self.target
+            && !slot.as_ref().is_some_and(|slot| slot.is_same(old))
+        {
+            feed.gone(std::slice::from_ref(old));
+        }
+        self.target = slot.clone();
+        while let Some(ended) = self.under_way.try_join_next() {
+            if let Err(fault) = ended {
+                fleet.metrics.panics.increment();
+                error!(error = %fault, "a collection panicked: please report this");
+            }
+        }
+        // One that takes longer than the interval is waited for.
+        if let (Some(slot), Some(address), true) = (slot, address, self.under_way.is_empty()) {
+            let keys = config.collect.keys.clone();
+            let job = Job::of_address(&config, address, Origin::Flag, keys);
+            self.under_way.spawn(collect(feed.clone(), fleet.scraper.clone(), config, job, slot));
+        }
+    }
+}
+
+/// One collection of the target of `--redis.addr`.
+async fn collect(feed: Feed, scraper: Scraper, config: Arc<Config>, job: Job, slot: Arc<Slot>) {
+    let member = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: false };
+    let end = Instant::now() + config.scrape.interval;
+    if let Ok(outcome) = scraper.collect(Wanted { job, end, member: Some(member) }).await {
+        feed.own_target(&config, &slot, &outcome);
+    }
+}
