@@ -1,6 +1,7 @@
 //! What is pushed is read back by messages of their own: 2.0 as it was recorded, 1.0 and the parts as 2.0 says.
 
 mod random;
+mod rules;
 #[path = "reader/write.rs"]
 mod write;
 

@@ -148,11 +148,12 @@ impl<'a> Body<'a> {
     ) -> Result<(), Malformed> {
         let mut numbers = packed(numbers, all.at(), "the number of a label is malformed");
         while let Some(name) = numbers.next() {
-            let value = numbers.next().ok_or_else(|| all.malformed("a label has no value"))?;
+            let name = self.symbol(name?, all.at())?;
+            let value = numbers.next().ok_or_else(|| all.malformed("a label has no value"))??;
             if into.len() == MOST_LABELS {
                 return Err(all.malformed("a series has too many labels"));
             }
-            into.push((self.symbol(name?, all.at())?, self.symbol(value?, all.at())?));
+            into.push((name, self.symbol(value, all.at())?));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! What a newcomer would get wrong: whether two samples are one series cannot be told from the samples. A label that
 //! hides one of the target, an empty label, a gauge `a_sum` beside a summary `a`: all that counts is the labels as they
 //! are sent. So the numbers of the labels, as they stand in the request, are what a series is known by: of several the
-//! first is sent, and one of the scrape before has ended when nothing of this scrape was sent by its labels. The walk
+//! first is sent, and one of the scrape before has ended when nothing of this scrape is sent by its labels. The walk
 //! through both scrapes in their order only saves looking at what is plainly in both.
 
 use super::symbols::{Hasher, Symbols};
@@ -51,18 +51,20 @@ impl Encoder {
         Self::default()
     }
 
-    /// Adds all samples of a scrape, and after them a stale marker for each series that is in `before`, the parts of
-    /// the scrape before it of the same target, and in this one no more. A scrape without parts ends all of them.
+    /// Adds all samples of a scrape, and a stale marker for each series that is in `before`, the parts of the scrape
+    /// before it of the same target, and in this one no more. A scrape without parts ends all of them.
     /// Labels of a target that became others are another target: end the one, and begin the other without `before`.
     pub fn push(&mut self, now: &Scrape<'_>, before: &[Arc<Families>]) {
         let (now_page, before_page) = (page(now.parts), page(before));
         self.sent.clear();
         let mut pen = Pen::new(self, now);
-        let (mut past, mut gone) = (before_page.families().peekable(), vec![]);
+        let mut past = before_page.families().peekable();
         let (mut samples, mut old) = (vec![], vec![]);
+        // Families that wait, and what may have ended of them.
+        let mut later = vec![];
         for family in now_page.families() {
-            while let Some(ended) = past.next_if(|past| past.name() < family.name()) {
-                ended.for_each(|sample| gone.push((ended, sample)));
+            while let Some(gone) = past.next_if(|past| past.name() < family.name()) {
+                later.extend(pen.end_or_wait(&now_page, gone, all(&gone)));
             }
             pen.open(&family);
             match past.next_if(|past| past.name() == family.name()) {
@@ -74,17 +76,15 @@ impl Encoder {
                     before.for_each(|sample| old.push(sample));
                     samples.iter().for_each(|sample| pen.sample(sample, None));
                     let is_same = family.kind() == before.kind();
-                    let ended = not_in(&old, if is_same { &samples } else { &[] });
-                    gone.extend(ended.map(|sample| (before, sample)));
+                    let ended = not_in(&old, if is_same { &samples } else { &[] }).collect();
+                    later.extend(pen.end_or_wait(&now_page, before, ended));
                 }
             }
         }
-        past.for_each(|ended| ended.for_each(|sample| gone.push((ended, sample))));
-        for (family, sample) in &gone {
-            pen.open(family);
-            pen.start = None;
-            pen.sample(sample, Some(f64::from_bits(STALE)));
+        for gone in past {
+            later.extend(pen.end_or_wait(&now_page, gone, all(&gone)));
         }
+        later.iter().for_each(|(family, ended)| pen.end(family, ended));
     }
 
     /// How many samples wait to be taken.
@@ -132,6 +132,19 @@ impl Encoder {
 
 fn page(parts: &[Arc<Families>]) -> Page<'_> {
     Page::new(parts.iter().map(|part| &**part), &[])
+}
+
+fn all<'a>(family: &PageFamily<'_, 'a>) -> Vec<SampleRef<'a>> {
+    let mut all = vec![];
+    family.for_each(|sample| all.push(sample));
+    all
+}
+
+/// Whether a family of `page` behind this one may have a series of the same name as this one. The order of families is
+/// that of their names, so that only those can which are called like a series of a distribution.
+fn may_yet_come(page: &Page<'_>, family: &PageFamily<'_, '_>) -> bool {
+    let suffixes = if family.kind().is_distribution() { &["_bucket", "_sum", "_count"][..] } else { &[] };
+    suffixes.iter().any(|suffix| page.has(&format!("{}{suffix}", family.name())))
 }
 
 /// What of `old` is not as it is in `now`, and therefore may have ended. Both are of one family and in their order.
@@ -208,6 +221,27 @@ impl<'e, 'a> Pen<'e, 'a> {
         let counts = matches!(self.kind, Kind::Counter | Kind::Histogram | Kind::Summary);
         self.start = self.since.filter(|_| counts);
         self.metadata.clear();
+    }
+
+    /// The same as [`Self::end`], but gives back a family whose series may yet come under the name of another one.
+    fn end_or_wait<'p>(
+        &mut self,
+        now: &Page<'_>,
+        family: PageFamily<'p, 'a>,
+        ended: Vec<SampleRef<'a>>,
+    ) -> Option<(PageFamily<'p, 'a>, Vec<SampleRef<'a>>)> {
+        if ended.is_empty() || !may_yet_come(now, &family) {
+            self.end(&family, &ended);
+            return None;
+        }
+        Some((family, ended))
+    }
+
+    /// Ends those of these samples' series that were not sent of this scrape.
+    fn end(&mut self, family: &PageFamily<'_, 'a>, ended: &[SampleRef<'a>]) {
+        self.open(family);
+        self.start = None;
+        ended.iter().for_each(|sample| self.sample(sample, Some(f64::from_bits(STALE))));
     }
 
     /// Writes a sample, or all series of a distribution; all with the value `instead`, if there is one.
