@@ -159,7 +159,7 @@ pub(super) fn open(
     ring.counts.recovered = samples + lost_samples + held;
     ring.counts.dropped.add(Reason::Corrupt, lost_samples);
     ring.counts.dropped.add(cursor.reason.unwrap_or(Reason::Corrupt), held);
-    ring.repeated = match (found.cursor, cursor.end) {
+    let repeated = match (found.cursor, cursor.end) {
         (None, _) => log.end.sequence,
         // the last word of the cursor may be in the slot that is damaged
         (Some(_), _) if found.damaged > 0 => acked.sequence + 2,
@@ -169,6 +169,8 @@ pub(super) fn open(
         (Some(_), End::None) if Some(cursor.boot) == storage.boot() => acked.sequence + 1,
         (Some(_), End::None) => log.end.sequence,
     };
+    // one that was not read since is no less in doubt than it was
+    ring.repeated = repeated.max(cursor.repeated);
     ring.oldest_on_disk = log.oldest_timestamp(acked);
     Ok((log, ring))
 }
