@@ -27,6 +27,8 @@ pub struct Seen {
     pub dropped: u64,
     /// What time it is.
     pub now: i64,
+    /// Whether the queue is just being opened, so that what is counted is not to be seen yet.
+    pub opening: bool,
 }
 
 /// A moment before a call that changes the disk.
@@ -66,6 +68,7 @@ impl Watching {
         let mut seen = self.seen.clone();
         let status = self.queue.as_ref().map(Queue::status);
         let status = status.as_ref();
+        seen.opening = status.is_none();
         seen.dropped = self.dropped + status.map_or(0, |status| status.total.dropped.total());
         for (lane, earlier) in self.accepted.iter().enumerate() {
             let now = status.map_or(0, |status| status.lanes[lane].counts.accepted);

@@ -90,6 +90,12 @@ impl Tree {
         }
     }
 
+    /// Whether it writes behind the end of a file.
+    fn is_new(&self, change: &Change) -> bool {
+        let size = |file| self.contents.get(file).map_or(0, Vec::len);
+        matches!(change, Change::Write { file, at, .. } if *at >= size(file))
+    }
+
     /// Whether all folders above it are there.
     fn is_reachable(&self, path: &Path) -> bool {
         let mut above = path.ancestors().skip(1).filter(|above| *above != Path::new("/"));
@@ -191,7 +197,8 @@ impl Image {
                 Change::Write { file, at, bytes } => {
                     let length = length.min(bytes.len());
                     let mut bytes = bytes.clone();
-                    if zeros {
+                    // zeros are what an end has that was never written; what was there before stays
+                    if zeros && tree.is_new(change) {
                         bytes[length..].fill(0);
                     } else {
                         bytes.truncate(length);
@@ -217,7 +224,8 @@ impl Image {
                 Loss::Names => whole().filter(|_| change.is_content()),
                 Loss::Random(_) => match random.u8(..4) {
                     0 => None,
-                    1 => part(random.usize(..200), random.bool()),
+                    // what is written in the place of something comes to the platter by sectors
+                    1 if tree.is_new(change) => part(random.usize(..200), random.bool()),
                     _ => whole(),
                 },
             };
