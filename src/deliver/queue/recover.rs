@@ -5,7 +5,7 @@
 
 use super::Reason;
 use super::cursor::{CursorFile, End};
-use super::log::{Log, Segment};
+use super::log::{Log, Segment, is_lost};
 use super::ring::{Place, Ring};
 use super::segment::{self, FOOTER, Footer, HEADER, Header};
 use super::status::Disk;
@@ -98,7 +98,10 @@ pub(super) fn open(
         }
         let looked = look(storage.as_ref(), &path, first, base.sequence, disk);
         let Ok(Some(mut found)) = looked else {
-            if looked.is_err() {
+            if let Err(error) = looked {
+                if !is_lost(&error) {
+                    return Err(error);
+                }
                 *disk.corrupt.entry("segment").or_default() += 1;
             }
             quarantine.put_file(storage.as_ref(), &path, index, disk);

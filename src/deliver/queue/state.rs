@@ -108,6 +108,8 @@ impl Shared {
             Some(Reason::Closed)
         } else if record.body.len() > LARGEST_BODY {
             Some(Reason::TooLarge)
+        } else if state.has_disk && record.body.len() as u64 + 1024 > self.config.max_bytes {
+            Some(Reason::Size)
         } else {
             state.make_room(place, weight(&record), &self.config).err()
         };

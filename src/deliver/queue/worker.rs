@@ -58,6 +58,9 @@ impl Worker {
         let closing = {
             let mut state = self.shared.lock();
             state.work = false;
+            if state.closed {
+                return false;
+            }
             state.closing
         };
         if closing {
@@ -130,6 +133,9 @@ impl Worker {
         }
         if state.blocked.is_some() {
             next = next.min(self.again);
+        }
+        if state.lanes.iter().any(|ring| ring.wanted) {
+            next = next.min(now + Duration::from_secs(1));
         }
         if self.shared.config.durability == Durability::Spill {
             next = next.min(now + Duration::from_secs(1));
@@ -268,6 +274,9 @@ impl Worker {
             let least = size + (super::segment::HEADER + super::segment::FOOTER) as u64;
             let room = self.room(self.segment.max(least), least, now)?;
             self.logs[place].roll(before, room, now).map_err(trouble)?;
+            if self.shared.config.fsync == Fsync::Never {
+                self.logs[place].let_go();
+            }
         }
         self.logs[place].append(before, records).map_err(trouble)
     }
@@ -304,6 +313,7 @@ impl Worker {
                         ring.leave(to, Reason::Corrupt);
                     }
                     Read::Skip(to) => ring.skip(to),
+                    Read::Later => break,
                     // the log has less than it says: what is missing is lost
                     Read::Nothing => {
                         let written = ring.written;
@@ -336,7 +346,6 @@ impl Worker {
         self.failed = true;
         let mut state = self.shared.lock();
         for ring in &mut state.lanes {
-            ring.writing = ring.written.sequence;
             ring.accept(ring.end() - 1);
         }
         let before = state.blocked.replace(trouble.reason);
