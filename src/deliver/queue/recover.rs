@@ -5,11 +5,12 @@
 
 use super::Reason;
 use super::cursor::{CursorFile, End};
-use super::log::{Log, Segment, is_lost};
+use super::log::{Log, Segment};
 use super::ring::{Place, Ring};
 use super::segment::{self, FOOTER, Footer, HEADER, Header};
 use super::status::Disk;
 use super::storage::{File, Storage, append_all, read_full_at};
+use super::trouble::is_lost;
 use super::walk::{Step, Walk};
 use std::collections::VecDeque;
 use std::io;
@@ -134,6 +135,7 @@ pub(super) fn open(
             end: found.end,
             wrote: found.size,
             synced: 0,
+            broken: false,
             size: found.size,
             file: None,
         });
@@ -145,6 +147,13 @@ pub(super) fn open(
     let acked = match (found.cursor, log.segments.front()) {
         (None, Some(oldest)) => Place { sequence: oldest.first - 1, total: oldest.before },
         _ => base,
+    };
+    // what is missing at the front is counted now and not at the next start again
+    let acked = match log.segments.iter().find(|segment| segment.last.sequence > acked.sequence) {
+        Some(next) if next.first > acked.sequence + 1 => {
+            Place { sequence: next.first - 1, total: next.before }
+        }
+        _ => acked,
     };
     let mut ring = Ring::new(generation, index, acked, log.end);
     let (mut records, mut samples) = (0, 0);
@@ -188,6 +197,7 @@ fn settled(first: u64, base: Place) -> Segment {
         end: HEADER as u64,
         wrote: 0,
         synced: 0,
+        broken: false,
         size: 0,
         file: None,
     }
