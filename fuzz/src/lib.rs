@@ -3,7 +3,8 @@
 //!
 //! Nothing may panic, and what is stated here must hold whatever the bytes are.
 
-use exposition::{Format, Page, negotiate};
+use exposition::remote_write::{count, split_by_target, to_v1, v1_metadata};
+use exposition::{Format, Page, negotiate, otlp};
 use redvigil::collect::run::{Buffers, Request, run};
 use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
 use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("config_document", config_document),
     ("sentinel_replies", |data| _ = sentinel_replies(data)),
     ("sentinel_events", sentinel_events),
+    ("remote_write", |data| _ = remote_write(data)),
 ];
 
 /// Runs one target on its bytes.
@@ -404,4 +406,29 @@ pub fn sentinel_events(data: &[u8]) {
             can_be_reached(&hello.master);
         }
     }
+}
+
+/// A body of remote write 2.0 as it comes from a disk. How many samples were read; none of what is malformed.
+pub fn remote_write(data: &[u8]) -> u32 {
+    let metadata = v1_metadata(data);
+    let Ok(whole) = count(data) else {
+        assert!(metadata.is_err() && to_v1(data).is_err() && split_by_target(data).is_err());
+        assert!(otlp::from_remote_write(data).is_err());
+        return 0;
+    };
+    let (v1, otlp) = (to_v1(data), otlp::from_remote_write(data));
+    if let Ok(parts) = split_by_target(data) {
+        let mut samples = 0;
+        for part in &parts {
+            samples += part.size.samples;
+            assert_eq!(count(&part.body), Ok(part.size), "a part is what it says");
+            assert_eq!(split_by_target(&part.body).map(|parts| parts.len()), Ok(1), "a part has one target");
+        }
+        assert_eq!(samples, whole.samples, "the parts are the whole");
+        if let ([only], Ok(v1), Ok(otlp)) = (&parts[..], &v1, &otlp) {
+            assert_eq!(to_v1(&only.body).as_ref(), Ok(v1), "a part says what the whole says");
+            assert_eq!(otlp::from_remote_write(&only.body).as_ref(), Ok(otlp));
+        }
+    }
+    whole.samples
 }

@@ -139,7 +139,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A size as [`bytes`] reads it, in the largest unit that it is a multiple of.
+/// A size as [`bytes()`] reads it, in the largest unit that it is a multiple of.
 pub fn written_bytes(bytes: u64) -> String {
     let whole = SIZES.iter().filter(|(_, size)| size.is_power_of_two());
     let unit = whole.into_iter().find(|(_, size)| bytes.is_multiple_of(*size) && bytes > 0);

@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -38,6 +38,9 @@ const HANDOVER: Duration = Duration::from_secs(5);
 
 /// How often is looked at what became of senders.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often is looked whether the queue has written all, at the stop.
+const WRITTEN: Duration = Duration::from_millis(2);
 
 /// Collections that are taken in before others have their turn: a millisecond of work.
 const AT_ONCE: usize = 8;
@@ -249,9 +252,8 @@ impl Delivery {
         let is_wanted = |running: &Running| wanted.iter().any(|output| output.name == running.output.name);
         let (running, gone) = std::mem::take(&mut self.running).into_iter().partition(is_wanted);
         self.running = running;
-        for mut running in gone {
+        for running in gone {
             info!(output = %running.output.name, "the output is there no more; its queue is closed and stays");
-            running.way.flush();
             self.closing.spawn(running.end(None));
         }
         let place = |running: &Running| wanted.iter().position(|output| output.name == running.output.name);
@@ -310,8 +312,7 @@ impl Delivery {
     /// Sends what can be sent, and closes the queues.
     async fn stop(mut self) {
         let until = Instant::now() + DRAIN;
-        for mut running in self.running {
-            running.way.flush();
+        for running in self.running {
             self.closing.spawn(running.end(Some(until)));
         }
         while self.closing.join_next().await.is_some() {}
@@ -427,6 +428,12 @@ impl Running {
     }
 
     async fn end(mut self, until: Option<Instant>) {
+        self.way.flush();
+        // What is not written yet would not be sent.
+        let patience = until.unwrap_or_else(Instant::now);
+        while !self.way.is_written() && Instant::now() < patience {
+            sleep(WRITTEN).await;
+        }
         self.stop_senders(until).await;
         self.queue.close().await;
         let left = self.queue.status().total;

@@ -23,6 +23,7 @@
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
+//! - `push`: from real servers to a receiver
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`differential`]: beside the exporter that ours replaces
@@ -42,6 +43,7 @@ mod key_scans;
 mod many;
 mod names;
 mod prometheus;
+mod push;
 mod random;
 mod refusals;
 mod resharding;

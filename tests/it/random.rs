@@ -219,6 +219,39 @@ fn whatever_a_sentinel_says_is_read_or_refused() {
 }
 
 #[test]
+fn whatever_stands_in_a_queue_is_a_request_or_malformed() {
+    use exposition::remote_write::{Encoder, Scrape};
+    use exposition::{Builder, Desc};
+    static GAUGE: Desc = Desc::gauge("redis_value", "A value.").labels(&["a"]);
+    static LATENCY: Desc = Desc::histogram("redis_latency_usec", "Latency.").labels(&["cmd"]);
+    static PERCENTILES: Desc = Desc::summary("redis_percentiles", "Percentiles.").labels(&["cmd"]);
+    let mut out = Builder::new();
+    let family = out.family(&GAUGE);
+    out.sample(family, &["1"], 1.5);
+    for (desc, bound) in [(&LATENCY, 2.0), (&PERCENTILES, 0.5)] {
+        let family = out.family(desc);
+        out.distribution(family, &["get"], [(bound, 3.0)], 20.0, 4);
+    }
+    let (mut encoder, parts) = (Encoder::new(), [std::sync::Arc::new(out.finish())]);
+    let mut bodies = vec![];
+    for job in ["a", "b"] {
+        let labels = [("job".into(), job.into())];
+        let scrape = Scrape { parts: &parts, labels: &labels, timestamp: 1_700_000_000_000, since: Some(5) };
+        encoder.push(&scrape, &[]);
+        bodies.push(encoder.finish().body);
+        encoder.push(&Scrape { parts: &[], ..scrape }, &parts);
+        encoder.push(&scrape, &[]);
+    }
+    bodies.push(encoder.finish().body);
+    let (mut understood, mut refused) = (0, 0);
+    feed_with(&bodies, 3 * ROUNDS, |bytes| match fuzz::remote_write(bytes) {
+        0 => refused += 1,
+        _ => understood += 1,
+    });
+    assert!(understood > 100 && refused > 100, "{understood} were understood and {refused} refused");
+}
+
+#[test]
 fn every_target_has_its_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut files: Vec<String> = fs::read_dir(folder)

@@ -27,6 +27,11 @@ impl<'a> Page<'a> {
         self.entries.is_empty()
     }
 
+    /// Whether there is a family of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.binary_search_by(|family| family.name().cmp(name)).is_ok()
+    }
+
     /// The families in order.
     pub fn families(&self) -> impl Iterator<Item = PageFamily<'_, 'a>> {
         self.entries.chunk_by(|a, b| a.name() == b.name()).map(|parts| PageFamily { parts })

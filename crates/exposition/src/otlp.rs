@@ -40,6 +40,7 @@ pub fn from_remote_write(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let body = Body::read(body)?;
     let mut writer = Writer { out: Vec::with_capacity(1 << 16), ..Writer::default() };
     body.for_each(|series| {
+        series.has_room(writer.len(), series.samples.len())?;
         writer.series(series);
         Ok(())
     })?;
@@ -66,14 +67,20 @@ struct Distribution<'a> {
     labels: Vec<(&'a str, &'a str)>,
     timestamp: i64,
     start: i64,
-    /// Bounds or quantiles with their values, and whether it has a value.
+    /// Bounds or quantiles with their values.
     points: Vec<(f64, f64)>,
     sum: Option<f64>,
     count: Option<f64>,
+    /// Its count has ended, and with it the whole.
     stale: bool,
 }
 
 impl<'a> Writer<'a> {
+    /// How many bytes there are by now.
+    fn len(&self) -> usize {
+        self.out.len() + self.metrics.len() + self.points.len()
+    }
+
     fn series(&mut self, series: &Series<'a>) {
         let resource = RESOURCE.map(|(label, _)| series.label(label));
         if resource != self.resource {
@@ -116,7 +123,9 @@ impl<'a> Writer<'a> {
             !known.labels.iter().eq(others())
                 || known.timestamp != timestamp
                 || (suffix == "_sum" && known.sum.is_some())
-                || (suffix == "_count" && known.count.is_some())
+                // The count comes last.
+                || known.count.is_some()
+                || known.stale
         });
         if begins_anew {
             self.end_point();
@@ -151,12 +160,15 @@ impl<'a> Writer<'a> {
             return;
         }
         whole.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        whole.points.dedup_by(|later, first| later.0 == first.0);
         let count = whole.count.or(whole.points.last().map(|(_, value)| *value)).unwrap_or_default();
         wire::message(&mut self.points, 1, |out| {
             times(out, whole.timestamp, whole.start);
             if !whole.stale {
                 wire::fixed64(out, 4, count as u64);
-                wire::double(out, 5, whole.sum.unwrap_or_default());
+                if let Some(sum) = whole.sum {
+                    wire::double(out, 5, sum);
+                }
                 match is_histogram {
                     true => buckets(out, &whole.points, count as u64),
                     false => quantiles(out, &whole.points),
@@ -232,8 +244,10 @@ fn times(out: &mut Vec<u8>, timestamp: i64, start: i64) {
     wire::fixed64(out, 3, nanoseconds(timestamp));
 }
 
-/// Cumulative counts as counts of each bucket; the last one is what is above all bounds.
+/// Cumulative counts as counts of each bucket; the last one is what is above all bounds. Together they are the count,
+/// as receivers demand, even where the server counted on between the two.
 fn buckets(out: &mut Vec<u8>, points: &[(f64, f64)], count: u64) {
+    // What is no number is no bound.
     let finite: Vec<_> = points.iter().filter(|(bound, _)| bound.is_finite()).collect();
     if finite.is_empty() {
         return;
@@ -241,11 +255,11 @@ fn buckets(out: &mut Vec<u8>, points: &[(f64, f64)], count: u64) {
     let mut below = 0;
     wire::message(out, 6, |out| {
         for (_, value) in &finite {
-            let value = *value as u64;
+            let value = (*value as u64).min(count);
             out.extend_from_slice(&value.saturating_sub(below).to_le_bytes());
             below = below.max(value);
         }
-        out.extend_from_slice(&count.saturating_sub(below).to_le_bytes());
+        out.extend_from_slice(&(count - below).to_le_bytes());
     });
     wire::message(out, 7, |out| {
         finite.iter().for_each(|(bound, _)| out.extend_from_slice(&bound.to_le_bytes()));

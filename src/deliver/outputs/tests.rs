@@ -8,7 +8,6 @@ use exposition::{Builder, Desc};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
-use tokio::task::JoinHandle;
 
 static NUMBER: Desc = Desc::gauge("n", "A number.");
 
@@ -51,7 +50,7 @@ fn world(root: &Path) -> World {
 struct Bench {
     outputs: Outputs,
     outlet: Option<Outlet>,
-    run: JoinHandle<()>,
+    run: JoinSet<()>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,7 +61,9 @@ impl Bench {
         let wanted = deliver(outputs);
         let opened = Delivery::open(world(root), (&wanted, SECOND), (outlet.lost(), inlet));
         let (delivery, outputs) = opened.expect("it can be had");
-        Self { outputs, outlet: Some(outlet), run: tokio::spawn(delivery.run()) }
+        let mut run = JoinSet::new();
+        run.spawn(delivery.run());
+        Self { outputs, outlet: Some(outlet), run }
     }
 
     async fn apply(&self, outputs: &[&Arc<Output>]) -> Result<(), Error> {
@@ -99,7 +100,8 @@ impl Bench {
     async fn stop(mut self) {
         self.outlet = None;
         let patience = DRAIN + HANDOVER;
-        tokio::time::timeout(patience, self.run).await.expect("it ends").expect("no panic");
+        let ended = tokio::time::timeout(patience, self.run.join_next()).await.expect("it ends");
+        ended.expect("it ran").expect("no panic");
     }
 }
 

@@ -76,8 +76,16 @@ pub(super) enum Read {
     Lost(Place),
     /// There is nothing up to there, and that is known.
     Skip(Place),
+    /// It cannot be said now.
+    Later,
     /// Nothing.
     Nothing,
+}
+
+/// Whether a file with such an error will not be read any more, rather than just not now.
+pub(super) fn is_lost(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::IsADirectory];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl Log {
@@ -196,6 +204,15 @@ impl Log {
         Ok(taken)
     }
 
+    /// Closes all files but the one that is appended to: they are not made safe.
+    pub(super) fn let_go(&mut self) {
+        let last = self.segments.len().saturating_sub(1);
+        for segment in self.segments.iter_mut().take(last) {
+            segment.synced = segment.wrote;
+            segment.file = None;
+        }
+    }
+
     /// Removes the oldest file from the list. It is the caller's to remove it from the disk.
     pub(super) fn pop(&mut self) -> Option<Segment> {
         let segment = self.segments.pop_front()?;
@@ -244,10 +261,11 @@ impl Log {
                 Some(file) => Arc::clone(file),
                 None => match self.storage.open(&self.folder.join(segment::name(segment.first))) {
                     Ok(file) => file,
-                    Err(_) => {
+                    Err(error) if is_lost(&error) => {
                         self.damage.push("segment");
                         return Read::Lost(segment.last);
                     }
+                    Err(_) => return Read::Later,
                 },
             };
             self.walk = Some((segment.first, Walk::new(file)));
@@ -324,10 +342,10 @@ impl Log {
         }
         file.sync()?;
         self.storage.rename(&new, &path)?;
-        self.storage.sync_folder(&self.folder)?;
         rewritten.synced = rewritten.wrote;
         self.segments[at] = rewritten;
         self.walk = None;
+        self.folder_unsynced = self.storage.sync_folder(&self.folder).is_err();
         Ok(())
     }
 }

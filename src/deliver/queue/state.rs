@@ -108,6 +108,8 @@ impl Shared {
             Some(Reason::Closed)
         } else if record.body.len() > LARGEST_BODY {
             Some(Reason::TooLarge)
+        } else if state.has_disk && record.body.len() as u64 + 1024 > self.config.max_bytes {
+            Some(Reason::Size)
         } else {
             state.make_room(place, weight(&record), &self.config).err()
         };
@@ -308,6 +310,20 @@ impl State {
             memory = self.memory();
         }
         Ok(())
+    }
+
+    /// Gives up what is too much, after a record came from the disk.
+    pub(super) fn trim(&mut self, place: usize, config: &config::Queue) {
+        while self.memory() > config.memory {
+            let reason = self.blocked.unwrap_or(Reason::RingFull);
+            let oldest_goes = self.blocked.is_some() && config.on_full == config::OnFull::DropOldest;
+            let gone = self.forget().is_some()
+                || oldest_goes && self.drop_oldest(place, reason)
+                || self.lanes.iter_mut().any(|ring| ring.drop_newest(reason));
+            if !gone {
+                return;
+            }
+        }
     }
 
     /// Forgets a record that is in the log, of the lane that takes most.

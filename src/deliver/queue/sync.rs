@@ -17,6 +17,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How many files of a lane are open at once to be made safe.
+const FILES: usize = 64;
+
 /// Something to be made safe.
 pub(super) struct Item {
     place: usize,
@@ -110,6 +113,9 @@ impl Log {
             let segment = &self.segments[at];
             if segment.synced >= segment.wrote {
                 continue;
+            }
+            if items.len() >= FILES {
+                break;
             }
             let (first, wrote) = (segment.first, segment.wrote);
             let file = segment.file.clone().map_or_else(|| self.storage.open(&self.path(first)), Ok);

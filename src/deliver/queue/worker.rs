@@ -42,7 +42,8 @@ pub struct Worker {
     pub(super) failed: bool,
     /// When a file had to go before its time.
     pub(super) evicted: Option<Duration>,
-    pub(super) _lock: Box<dyn Send + Sync>,
+    /// The lock of the folder.
+    pub(super) lock: Option<Box<dyn Send + Sync>>,
 }
 
 /// Why a record could not be written.
@@ -58,6 +59,9 @@ impl Worker {
         let closing = {
             let mut state = self.shared.lock();
             state.work = false;
+            if state.closed {
+                return false;
+            }
             state.closing
         };
         if closing {
@@ -131,6 +135,9 @@ impl Worker {
         if state.blocked.is_some() {
             next = next.min(self.again);
         }
+        if state.lanes.iter().any(|ring| ring.wanted) {
+            next = next.min(now + Duration::from_secs(1));
+        }
         if self.shared.config.durability == Durability::Spill {
             next = next.min(now + Duration::from_secs(1));
         }
@@ -177,6 +184,7 @@ impl Worker {
         for place in 0..self.logs.len() {
             let Some((before, records, left)) = self.batch(place, now, all) else { continue };
             more |= left;
+            let end = before.sequence + records.len() as u64;
             let mut at = before;
             let mut rest = &records[..];
             while !rest.is_empty() {
@@ -185,6 +193,11 @@ impl Worker {
                         let samples: u64 = rest[..taken].iter().map(|record| u64::from(record.samples)).sum();
                         at = Place { sequence: at.sequence + taken as u64, total: at.total + samples };
                         rest = &rest[taken..];
+                        if self.shared.config.fsync == Fsync::Always {
+                            self.sync_lane(place);
+                        }
+                        // at once: its file may have to go for the next
+                        self.shared.lock().lanes[place].wrote(at, end);
                     }
                     Err(trouble) => {
                         self.block(trouble);
@@ -192,13 +205,7 @@ impl Worker {
                     }
                 }
             }
-            if at != before && self.shared.config.fsync == Fsync::Always {
-                self.sync_lane(place);
-            }
             let mut state = self.shared.lock();
-            if at != before {
-                state.lanes[place].wrote(at);
-            }
             state.lanes[place].writing = state.lanes[place].written.sequence;
             drop(state);
             self.shared.wake(place);
@@ -268,6 +275,9 @@ impl Worker {
             let least = size + (super::segment::HEADER + super::segment::FOOTER) as u64;
             let room = self.room(self.segment.max(least), least, now)?;
             self.logs[place].roll(before, room, now).map_err(trouble)?;
+            if self.shared.config.fsync == Fsync::Never {
+                self.logs[place].let_go();
+            }
         }
         self.logs[place].append(before, records).map_err(trouble)
     }
@@ -304,6 +314,7 @@ impl Worker {
                         ring.leave(to, Reason::Corrupt);
                     }
                     Read::Skip(to) => ring.skip(to),
+                    Read::Later => break,
                     // the log has less than it says: what is missing is lost
                     Read::Nothing => {
                         let written = ring.written;
@@ -313,8 +324,7 @@ impl Worker {
                 if !ring.next_is_on_disk() {
                     ring.wanted = false;
                 }
-                let limit = self.shared.config.memory;
-                while state.memory() > limit && state.forget().is_some() {}
+                state.trim(place, &self.shared.config);
                 drop(state);
                 self.shared.wake_all();
             }
@@ -336,7 +346,6 @@ impl Worker {
         self.failed = true;
         let mut state = self.shared.lock();
         for ring in &mut state.lanes {
-            ring.writing = ring.written.sequence;
             ring.accept(ring.end() - 1);
         }
         let before = state.blocked.replace(trouble.reason);
@@ -397,6 +406,8 @@ impl Worker {
         }
         self.reclaim();
         self.publish();
+        // Whoever waits for the end may open it again.
+        self.lock = None;
         self.shared.lock().closed = true;
         self.shared.wake_all();
         self.shared.ended.notify_waiters();
@@ -406,6 +417,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.syncer.end();
+        self.lock = None;
         self.shared.lock().closed = true;
         self.shared.ended.notify_waiters();
     }

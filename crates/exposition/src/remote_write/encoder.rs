@@ -1,12 +1,21 @@
 //! Scrapes of targets become one `io.prometheus.write.v2.Request`.
+//!
+//! What a newcomer would get wrong: whether two samples are one series cannot be told from the samples. A label that
+//! hides one of the target, an empty label, a gauge `a_sum` beside a summary `a`: all that counts is the labels as they
+//! are sent. So the numbers of the labels, as they stand in the request, are what a series is known by: of several the
+//! first is sent, and one of the scrape before has ended when nothing of this scrape is sent by its labels. The walk
+//! through both scrapes in their order only saves looking at what is plainly in both.
 
-use super::symbols::Symbols;
+use super::symbols::{Hasher, Symbols};
 use super::{Batch, STALE, Size, field, kind};
 use crate::family::{Families, Kind, SampleRef, Value};
-use crate::merge::{Page, PageFamily, compare, in_order};
+use crate::merge::{Page, PageFamily, compare};
 use crate::number;
 use crate::wire;
+use hashbrown::HashTable;
 use std::cmp::Ordering;
+use std::hash::BuildHasher as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What one target said at one time.
@@ -19,23 +28,21 @@ pub struct Scrape<'a> {
     pub labels: &'a [(Box<str>, Box<str>)],
     /// When, in milliseconds since 1970.
     pub timestamp: i64,
-    /// Since when counters, histograms and summaries count, in milliseconds since 1970, where that is known.
+    /// Since when counters, histograms and summaries count, in milliseconds since 1970, where that is known. What is
+    /// later than the scrape is left out: clocks differ.
     pub since: Option<i64>,
 }
 
 /// Gathers scrapes until they are taken.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Encoder {
     symbols: Symbols,
     /// Fields `timeseries` of the request.
     series: Vec<u8>,
     size: Size,
-}
-
-impl Default for Encoder {
-    fn default() -> Self {
-        Self { symbols: Symbols::new(), series: vec![], size: Size::default() }
-    }
+    /// Where in `series` the labels of what was sent of this scrape stand.
+    sent: HashTable<Range<u32>>,
+    hasher: Hasher,
 }
 
 impl Encoder {
@@ -46,20 +53,38 @@ impl Encoder {
 
     /// Adds all samples of a scrape, and a stale marker for each series that is in `before`, the parts of the scrape
     /// before it of the same target, and in this one no more. A scrape without parts ends all of them.
+    /// Labels of a target that became others are another target: end the one, and begin the other without `before`.
     pub fn push(&mut self, now: &Scrape<'_>, before: &[Arc<Families>]) {
         let (now_page, before_page) = (page(now.parts), page(before));
-        let mut past = before_page.families().peekable();
+        self.sent.clear();
         let mut pen = Pen::new(self, now);
+        let mut past = before_page.families().peekable();
+        let (mut samples, mut old) = (vec![], vec![]);
+        // Families that wait, and what may have ended of them.
+        let mut later = vec![];
         for family in now_page.families() {
-            while let Some(gone) = past.next_if(|gone| gone.name() < family.name()) {
-                pen.end_family(&gone);
+            while let Some(gone) = past.next_if(|past| past.name() < family.name()) {
+                later.extend(pen.end_or_wait(&now_page, gone, all(&gone)));
             }
-            match past.next_if(|old| old.name() == family.name()) {
-                Some(old) => pen.family_since(&family, &old),
-                None => pen.family(&family),
+            pen.open(&family);
+            match past.next_if(|past| past.name() == family.name()) {
+                None => family.for_each(|sample| pen.sample(&sample, None)),
+                Some(before) => {
+                    samples.clear();
+                    family.for_each(|sample| samples.push(sample));
+                    old.clear();
+                    before.for_each(|sample| old.push(sample));
+                    samples.iter().for_each(|sample| pen.sample(sample, None));
+                    let is_same = family.kind() == before.kind();
+                    let ended = not_in(&old, if is_same { &samples } else { &[] }).collect();
+                    later.extend(pen.end_or_wait(&now_page, before, ended));
+                }
             }
         }
-        past.for_each(|gone| pen.end_family(&gone));
+        for gone in past {
+            later.extend(pen.end_or_wait(&now_page, gone, all(&gone)));
+        }
+        later.iter().for_each(|(family, ended)| pen.end(family, ended));
     }
 
     /// How many samples wait to be taken.
@@ -67,9 +92,9 @@ impl Encoder {
         self.size.samples
     }
 
-    /// How large the request has become, in bytes, about.
+    /// How large the request has become, in bytes.
     pub fn size(&self) -> usize {
-        self.series.len() + self.symbols.size()
+        if self.is_empty() { 0 } else { self.series.len() + self.symbols.size() }
     }
 
     /// Whether there is nothing to send.
@@ -77,13 +102,31 @@ impl Encoder {
         self.size.samples == 0
     }
 
-    /// The request, whole. The encoder begins anew.
+    /// The request, whole; without samples it has no bytes. The encoder begins anew.
     pub fn finish(&mut self) -> Batch {
-        let mut body = Vec::with_capacity(self.size() + self.symbols.size() / 4);
-        self.symbols.write(&mut body);
-        body.extend_from_slice(&self.series);
+        let mut body = Vec::with_capacity(self.size());
+        if !self.is_empty() {
+            self.symbols.write(&mut body);
+            body.extend_from_slice(&self.series);
+        }
         self.series.clear();
         Batch { body, size: std::mem::take(&mut self.size) }
+    }
+
+    /// Whether a series of these labels was sent of this scrape; `hash` is theirs.
+    #[inline]
+    fn was_sent(&self, hash: u64, labels: &[u8]) -> bool {
+        let of = |place: &Range<u32>| &self.series[place.start as usize..place.end as usize];
+        self.sent.find(hash, |place| of(place) == labels).is_some()
+    }
+
+    /// Remembers that the series was sent whose labels were just written up to that place.
+    #[inline]
+    fn remember(&mut self, hash: u64, place: Range<usize>) {
+        let Self { series, sent, hasher, .. } = self;
+        let of = |place: &Range<u32>| &series[place.start as usize..place.end as usize];
+        let place = place.start as u32..place.end as u32;
+        sent.insert_unique(hash, place, |place| hasher.hash_one(of(place)));
     }
 }
 
@@ -91,217 +134,266 @@ fn page(parts: &[Arc<Families>]) -> Page<'_> {
     Page::new(parts.iter().map(|part| &**part), &[])
 }
 
-/// A label whose name and value have numbers.
+fn all<'a>(family: &PageFamily<'_, 'a>) -> Vec<SampleRef<'a>> {
+    let mut all = vec![];
+    family.for_each(|sample| all.push(sample));
+    all
+}
+
+/// Whether a family of `page` behind this one may have a series of the same name as this one. The order of families is
+/// that of their names, so that only those can which are called like a series of a distribution.
+fn may_yet_come(page: &Page<'_>, family: &PageFamily<'_, '_>) -> bool {
+    let suffixes = if family.kind().is_distribution() { &["_bucket", "_sum", "_count"][..] } else { &[] };
+    suffixes.iter().any(|suffix| page.has(&format!("{}{suffix}", family.name())))
+}
+
+/// What of `old` is not as it is in `now`, and therefore may have ended. Both are of one family and in their order.
+fn not_in<'s, 'a>(
+    old: &'s [SampleRef<'a>],
+    now: &'s [SampleRef<'a>],
+) -> impl Iterator<Item = SampleRef<'a>> + 's {
+    let mut now = now.iter().peekable();
+    old.iter().copied().filter(move |old| {
+        while now.next_if(|now| compare(now, old) == Ordering::Less).is_some() {}
+        let same = now.next_if(|now| compare(now, old) == Ordering::Equal);
+        !same.is_some_and(|now| has_same_points(now, old))
+    })
+}
+
+/// Whether two samples have the same buckets or quantiles; numbers have none.
+fn has_same_points(a: &SampleRef<'_>, b: &SampleRef<'_>) -> bool {
+    match (a.value(), b.value()) {
+        (Value::Distribution { points: a, .. }, Value::Distribution { points: b, .. }) => {
+            a.iter().map(|(bound, _)| bound.to_bits()).eq(b.iter().map(|(bound, _)| bound.to_bits()))
+        }
+        (Value::Number(_), Value::Number(_)) => true,
+        _ => false,
+    }
+}
+
+/// A label: its name, and the numbers of the name and the value.
 type Reference<'a> = (&'a str, u32, u32);
 
 /// Writes the series of one scrape.
 struct Pen<'e, 'a> {
     out: &'e mut Encoder,
-    scrape: &'a Scrape<'a>,
-    /// The labels of the target.
-    target: Vec<Reference<'a>>,
-    /// Those of the series that is written.
-    labels: Vec<Reference<'a>>,
-    /// Of the family that is written: the field `metadata`, whole.
-    metadata: Vec<u8>,
-    /// When its samples began to count.
+    timestamp: i64,
+    since: Option<i64>,
+    /// The labels of the target, with numbers once they were needed: what no series has is not in the table.
+    target: Vec<(&'a str, &'a str, Option<(u32, u32)>)>,
+    name: &'a str,
+    kind: Kind,
+    help: &'a str,
+    /// When the samples of the family began to count.
     start: Option<i64>,
-    text: Vec<u8>,
+    /// The field `metadata` of the family, once it was needed.
+    metadata: Vec<u8>,
+    /// The labels of the sample that is written and of the target, sorted.
+    labels: Vec<Reference<'a>>,
+    /// The same of the series, as they are written.
+    written: Vec<u8>,
+    /// The names of the series of a distribution, and the texts of bounds.
+    text: String,
 }
 
 impl<'e, 'a> Pen<'e, 'a> {
-    fn new(out: &'e mut Encoder, scrape: &'a Scrape<'a>) -> Self {
+    fn new(out: &'e mut Encoder, scrape: &Scrape<'a>) -> Self {
         let given = scrape.labels.iter().filter(|(_, value)| !value.is_empty());
-        let target = given.map(|(name, value)| reference(&mut out.symbols, name, value)).collect();
-        Self { out, scrape, target, labels: vec![], metadata: vec![], start: None, text: vec![] }
+        Self {
+            out,
+            timestamp: scrape.timestamp,
+            since: scrape.since.filter(|since| (1..=scrape.timestamp).contains(since)),
+            target: given.map(|(name, value)| (&**name, &**value, None)).collect(),
+            name: "",
+            kind: Kind::Untyped,
+            help: "",
+            start: None,
+            metadata: vec![],
+            labels: vec![],
+            written: vec![],
+            text: String::new(),
+        }
     }
 
     /// Begins a family.
     fn open(&mut self, family: &PageFamily<'_, 'a>) {
-        let number = match family.kind() {
+        (self.name, self.kind, self.help) = (family.name(), family.kind(), family.help());
+        let counts = matches!(self.kind, Kind::Counter | Kind::Histogram | Kind::Summary);
+        self.start = self.since.filter(|_| counts);
+        self.metadata.clear();
+    }
+
+    /// The same as [`Self::end`], but gives back a family whose series may yet come under the name of another one.
+    fn end_or_wait<'p>(
+        &mut self,
+        now: &Page<'_>,
+        family: PageFamily<'p, 'a>,
+        ended: Vec<SampleRef<'a>>,
+    ) -> Option<(PageFamily<'p, 'a>, Vec<SampleRef<'a>>)> {
+        if ended.is_empty() || !may_yet_come(now, &family) {
+            self.end(&family, &ended);
+            return None;
+        }
+        Some((family, ended))
+    }
+
+    /// Ends those of these samples' series that were not sent of this scrape.
+    fn end(&mut self, family: &PageFamily<'_, 'a>, ended: &[SampleRef<'a>]) {
+        self.open(family);
+        self.start = None;
+        ended.iter().for_each(|sample| self.sample(sample, Some(f64::from_bits(STALE))));
+    }
+
+    /// Writes a sample, or all series of a distribution; all with the value `instead`, if there is one.
+    fn sample(&mut self, sample: &SampleRef<'a>, instead: Option<f64>) {
+        self.lay_out(sample);
+        match sample.value() {
+            Value::Number(value) => {
+                let name = self.out.symbols.number(self.name);
+                self.series(name, None, instead.unwrap_or(value));
+            }
+            Value::Distribution { points, sum, count } => {
+                let (suffix, label) = match self.kind {
+                    Kind::Histogram => ("_bucket", "le"),
+                    _ => ("", "quantile"),
+                };
+                let last = (self.kind == Kind::Histogram).then_some((f64::INFINITY, count as f64));
+                let mut bounds = points.iter().chain(last).peekable();
+                if bounds.peek().is_some() {
+                    let (name, label_number) = (self.suffixed(suffix), self.out.symbols.number(label));
+                    for (bound, value) in bounds {
+                        let bound = (label, label_number, self.bound(bound));
+                        self.series(name, Some(bound), instead.unwrap_or(value));
+                    }
+                }
+                for (suffix, value) in [("_sum", sum), ("_count", count as f64)] {
+                    let name = self.suffixed(suffix);
+                    self.series(name, None, instead.unwrap_or(value));
+                }
+            }
+        }
+    }
+
+    /// The number of the name of the family with more at its end.
+    fn suffixed(&mut self, suffix: &str) -> u32 {
+        self.text.clear();
+        self.text.push_str(self.name);
+        self.text.push_str(suffix);
+        self.out.symbols.number(&self.text)
+    }
+
+    /// The number of the text of a bound.
+    fn bound(&mut self, bound: f64) -> u32 {
+        let mut bytes = std::mem::take(&mut self.text).into_bytes();
+        bytes.clear();
+        number::write_as_float(&mut bytes, bound);
+        self.text = String::from_utf8(bytes).expect("digits are text");
+        self.out.symbols.number(&self.text)
+    }
+
+    /// Puts the labels of a sample and of the target in order. An empty one of the sample hides that of the target,
+    /// and is none.
+    fn lay_out(&mut self, sample: &SampleRef<'a>) {
+        let Self { out: Encoder { symbols, .. }, target, labels, .. } = self;
+        labels.clear();
+        let mut target = target.iter_mut().peekable();
+        for (name, value) in sample.labels() {
+            while let Some(theirs) = target.next_if(|theirs| theirs.0 < name) {
+                labels.push(reference(symbols, theirs));
+            }
+            target.next_if(|theirs| theirs.0 == name);
+            if !value.is_empty() {
+                labels.push((name, symbols.number(name), symbols.number(value)));
+            }
+        }
+        target.for_each(|theirs| labels.push(reference(symbols, theirs)));
+    }
+
+    /// Writes one series with one sample, unless its labels were there before.
+    fn series(&mut self, name: u32, bound: Option<Reference<'static>>, value: f64) {
+        let name = ("__name__", self.out.symbols.number("__name__"), name);
+        self.written.clear();
+        // The one is before the other in the order of names.
+        let mut extra = [Some(name), bound].into_iter().flatten().peekable();
+        let write = |out: &mut Vec<u8>, (_, name, value): Reference<'_>| {
+            wire::varint(out, u64::from(name));
+            wire::varint(out, u64::from(value));
+        };
+        for label in &self.labels {
+            let mut is_hidden = false;
+            while let Some(extra) = extra.next_if(|extra| extra.0 <= label.0) {
+                is_hidden |= extra.0 == label.0;
+                write(&mut self.written, extra);
+            }
+            if !is_hidden {
+                write(&mut self.written, *label);
+            }
+        }
+        extra.for_each(|extra| write(&mut self.written, extra));
+
+        // A series that is not sent leaves nothing behind: its labels had their numbers, and no help gets one.
+        let hash = self.out.hasher.hash_one(&self.written);
+        if self.out.was_sent(hash, &self.written) {
+            return;
+        }
+        if self.metadata.is_empty() {
+            self.describe();
+        }
+        // Lengths come before contents, and all of them are known.
+        let (is_zero, timestamp) = (value.to_bits() == 0, self.timestamp as u64);
+        let start = self.start.map_or(0, |start| start as u64);
+        let sample = if is_zero { 0 } else { 9 } + number_len(timestamp) + number_len(start);
+        let labels = self.written.len();
+        let out = &mut self.out.series;
+        let len = 1 + wire::varint_len(labels as u64) + labels + 2 + sample + self.metadata.len();
+        wire::head(out, field::TIMESERIES, len);
+        wire::bytes(out, field::LABELS, &self.written);
+        let end = out.len();
+        wire::head(out, field::SAMPLES, sample);
+        if !is_zero {
+            wire::double(out, field::VALUE, value);
+        }
+        for (field, number) in [(field::TIMESTAMP, timestamp), (field::START, start)] {
+            if number != 0 {
+                wire::uint(out, field, number);
+            }
+        }
+        out.extend_from_slice(&self.metadata);
+        self.out.remember(hash, end - labels..end);
+        self.out.size.add(self.timestamp);
+    }
+
+    /// Writes the metadata of the family.
+    fn describe(&mut self) {
+        let kind = match self.kind {
             Kind::Counter => kind::COUNTER,
             Kind::Gauge => kind::GAUGE,
             Kind::Histogram => kind::HISTOGRAM,
             Kind::Summary => kind::SUMMARY,
             Kind::Untyped => kind::UNKNOWN,
         };
-        let counts = matches!(family.kind(), Kind::Counter | Kind::Histogram | Kind::Summary);
-        self.start = self.scrape.since.filter(|since| counts && (1..=self.scrape.timestamp).contains(since));
-        let help = self.out.symbols.number(family.help());
-        self.metadata.clear();
+        let help = self.out.symbols.number(self.help);
         wire::message(&mut self.metadata, field::METADATA, |out| {
-            if number != kind::UNKNOWN {
-                wire::uint(out, field::TYPE, number);
+            if kind != kind::UNKNOWN {
+                wire::uint(out, field::TYPE, kind);
             }
             if help != 0 {
                 wire::uint(out, field::HELP, u64::from(help));
             }
         });
     }
-
-    /// A family that was not there before.
-    fn family(&mut self, family: &PageFamily<'_, 'a>) {
-        self.open(family);
-        family.for_each(|sample| self.sample(family, &sample));
-    }
-
-    /// A family of which the scrape before had series, too.
-    fn family_since(&mut self, family: &PageFamily<'_, 'a>, before: &PageFamily<'_, 'a>) {
-        self.open(family);
-        let (now, old) = (sorted(family), sorted(before));
-        let mut old = old.into_iter().peekable();
-        let is_same_sort = family.kind().is_distribution() == before.kind().is_distribution();
-        for sample in &now {
-            while let Some(gone) = old.next_if(|old| !is_same_sort || compare(old, sample) == Ordering::Less)
-            {
-                self.end(before, &gone);
-            }
-            self.sample(family, sample);
-            if let Some(same) = old.next_if(|old| compare(old, sample) == Ordering::Equal)
-                && let Value::Distribution { points, .. } = sample.value()
-            {
-                // One that became of another kind keeps sum and count alone.
-                let same_kind = family.kind() == before.kind();
-                let bounds = points.iter().filter(|_| same_kind).map(|(bound, _)| bound.to_bits());
-                let has_last = same_kind && family.kind() == Kind::Histogram;
-                let last = has_last.then_some(f64::INFINITY.to_bits());
-                self.end_points(before, &same, &bounds.chain(last).collect::<Vec<_>>());
-            }
-        }
-        for gone in old {
-            self.end(before, &gone);
-        }
-    }
-
-    /// A family that is there no more.
-    fn end_family(&mut self, family: &PageFamily<'_, 'a>) {
-        self.open(family);
-        family.for_each(|sample| self.end(family, &sample));
-    }
-
-    /// Writes a sample, or all series of a distribution.
-    fn sample(&mut self, family: &PageFamily<'_, 'a>, sample: &SampleRef<'a>) {
-        let name = family.name();
-        match sample.value() {
-            Value::Number(value) => self.series(name, sample, None, value),
-            Value::Distribution { points, sum, count } => {
-                let suffixed = Suffixed::of(name, family.kind());
-                for (bound, value) in points.iter() {
-                    self.series(&suffixed.points, sample, Some((suffixed.label, bound)), value);
-                }
-                if family.kind() == Kind::Histogram {
-                    self.series(
-                        &suffixed.points,
-                        sample,
-                        Some((suffixed.label, f64::INFINITY)),
-                        count as f64,
-                    );
-                }
-                self.series(&suffixed.sum, sample, None, sum);
-                self.series(&suffixed.count, sample, None, count as f64);
-            }
-        }
-    }
-
-    /// Ends the series of a sample.
-    fn end(&mut self, family: &PageFamily<'_, 'a>, sample: &SampleRef<'a>) {
-        if !family.kind().is_distribution() {
-            return self.end_series(family.name(), sample, None);
-        }
-        self.end_points(family, sample, &[]);
-        let suffixed = Suffixed::of(family.name(), family.kind());
-        self.end_series(&suffixed.sum, sample, None);
-        self.end_series(&suffixed.count, sample, None);
-    }
-
-    /// Ends buckets or quantiles whose bounds are not among those that are kept.
-    fn end_points(&mut self, family: &PageFamily<'_, 'a>, sample: &SampleRef<'a>, kept: &[u64]) {
-        let Value::Distribution { points, .. } = sample.value() else { return };
-        let suffixed = Suffixed::of(family.name(), family.kind());
-        let last = (family.kind() == Kind::Histogram).then_some(f64::INFINITY);
-        let bounds = points.iter().map(|(bound, _)| bound).chain(last);
-        for bound in bounds.filter(|bound| !kept.contains(&bound.to_bits())) {
-            self.end_series(&suffixed.points, sample, Some((suffixed.label, bound)));
-        }
-    }
-
-    fn end_series(&mut self, name: &str, sample: &SampleRef<'a>, bound: Option<(&'static str, f64)>) {
-        let start = self.start.take();
-        self.series(name, sample, bound, f64::from_bits(STALE));
-        self.start = start;
-    }
-
-    /// Writes one series with one sample.
-    fn series(&mut self, name: &str, sample: &SampleRef<'a>, bound: Option<(&'static str, f64)>, value: f64) {
-        let symbols = &mut self.out.symbols;
-        self.labels.clear();
-        self.labels.push(reference(symbols, "__name__", name));
-        if let Some((label, bound)) = bound {
-            self.text.clear();
-            number::write_as_float(&mut self.text, bound);
-            let bound = std::str::from_utf8(&self.text).expect("digits are text");
-            self.labels.push(reference(symbols, label, bound));
-        }
-        let own = self.labels.len();
-        for (name, value) in sample.labels() {
-            self.labels.push(reference(symbols, name, value));
-        }
-        for label in &self.target {
-            if self.labels[own..].iter().all(|(name, ..)| *name != label.0) {
-                self.labels.push(*label);
-            }
-        }
-        // An empty value is no label, and hid that of the target all the same.
-        self.labels.retain(|(_, _, value)| *value != 0);
-        self.labels.sort_by_key(|(name, ..)| *name);
-        let (timestamp, start, labels, metadata) =
-            (self.scrape.timestamp, self.start, &self.labels, &self.metadata);
-        wire::message(&mut self.out.series, field::TIMESERIES, |out| {
-            wire::message(out, field::LABELS, |out| {
-                for (_, name, value) in labels {
-                    wire::varint(out, u64::from(*name));
-                    wire::varint(out, u64::from(*value));
-                }
-            });
-            wire::message(out, field::SAMPLES, |out| {
-                wire::double(out, field::VALUE, value);
-                wire::uint(out, field::TIMESTAMP, timestamp as u64);
-                if let Some(start) = start {
-                    wire::uint(out, field::START, start as u64);
-                }
-            });
-            out.extend_from_slice(metadata);
-        });
-        self.out.size.add(timestamp);
-    }
 }
 
-fn reference<'a>(symbols: &mut Symbols, name: &'a str, value: &str) -> Reference<'a> {
-    (name, symbols.number(name), symbols.number(value))
+/// How many bytes a field of a small number takes that holds that one; nothing for zero, which is left out.
+fn number_len(number: u64) -> usize {
+    if number == 0 { 0 } else { 1 + wire::varint_len(number) }
 }
 
-/// The samples of a family in their order, each series once.
-fn sorted<'a>(family: &PageFamily<'_, 'a>) -> Vec<SampleRef<'a>> {
-    let mut all = vec![];
-    family.for_each(|sample| all.push(sample));
-    in_order(all.into_iter(), |sample| *sample)
-}
-
-/// The names of the series of a distribution.
-struct Suffixed {
-    points: String,
-    sum: String,
-    count: String,
-    label: &'static str,
-}
-
-impl Suffixed {
-    fn of(name: &str, kind: Kind) -> Self {
-        let (points, label) = match kind {
-            Kind::Histogram => ("_bucket", "le"),
-            _ => ("", "quantile"),
-        };
-        let [points, sum, count] = [points, "_sum", "_count"].map(|suffix| format!("{name}{suffix}"));
-        Self { points, sum, count, label }
-    }
+/// A label of the target, whose numbers are found once.
+fn reference<'a>(
+    symbols: &mut Symbols,
+    (name, value, numbers): &mut (&'a str, &'a str, Option<(u32, u32)>),
+) -> Reference<'a> {
+    let numbers = numbers.get_or_insert_with(|| (symbols.number(name), symbols.number(value)));
+    (name, numbers.0, numbers.1)
 }

@@ -9,6 +9,17 @@
 //! All of it is a function of what it is given: the same scrapes make the same bytes, and the same body makes the same
 //! request, today and after a crash.
 //!
+//! Where the start timestamp stands: up to 2.0-rc.3 it was `TimeSeries.created_timestamp` (6), since 2.0-rc.4 and in the
+//! final 2.0 it is `Sample.start_timestamp` (3) and 6 is reserved. Only the latter is sent.
+//!
+//! | receiver | reads | with what we send |
+//! |---|---|---|
+//! | Prometheus 3.8 and newer, newer Mimir | `Sample` 3 | has it |
+//! | Prometheus 2.54 to 3.7 | `TimeSeries` 6, and only with `--enable-feature=created-timestamp-zero-ingestion` | skips an unknown field; samples are the same |
+//!
+//! Both at once would have made the older ones write a zero at the start of each counter, with each request anew, for a
+//! field that the specification forbids by now.
+//!
 //! What a newcomer would get wrong: histograms and summaries go as classic series (`_bucket`, `_sum`, `_count`), which
 //! every receiver knows; a sample here is one of those.
 
@@ -76,7 +87,7 @@ pub(crate) mod field {
     pub const VALUE: u32 = 1;
     /// `Sample.timestamp`; the same in 1.0.
     pub const TIMESTAMP: u32 = 2;
-    /// `Sample.start_timestamp`. Receivers of before the final 2.0, which wanted it in the series, skip it.
+    /// `Sample.start_timestamp`, as it is since 2.0-rc.4. See the head of this file.
     pub const START: u32 = 3;
     /// `Metadata.type`; the same in 1.0.
     pub const TYPE: u32 = 1;
@@ -92,6 +103,8 @@ pub(crate) mod field {
     pub const V1_FAMILY: u32 = 2;
     /// 1.0: `MetricMetadata.help`.
     pub const V1_HELP: u32 = 4;
+    /// 1.0: `MetricMetadata.unit`.
+    pub const V1_UNIT: u32 = 5;
 }
 
 /// The number of a kind in the enum `MetricType`, which is the same in both versions.

@@ -6,29 +6,39 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 
+/// What finds texts. Numbers are given in the order of asking, so that its seed is never seen in a request.
+pub(super) type Hasher = DefaultHashBuilder;
+
 /// Texts by number.
 #[derive(Debug)]
 pub(super) struct Symbols {
     text: String,
     places: Vec<Range<u32>>,
     numbers: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    hasher: Hasher,
+    /// See [`Self::size`].
+    size: usize,
+}
+
+/// How many bytes the empty text takes in a request.
+const EMPTY: usize = 2;
+
+impl Default for Symbols {
+    /// Only the empty text.
+    fn default() -> Self {
+        let (places, hasher) = (std::iter::once(0..0).collect(), Hasher::default());
+        Self { text: String::new(), places, numbers: HashTable::new(), hasher, size: EMPTY }
+    }
 }
 
 impl Symbols {
-    /// Only the empty text.
-    pub fn new() -> Self {
-        let (places, hasher) = (std::iter::once(0..0).collect(), DefaultHashBuilder::default());
-        Self { text: String::new(), places, numbers: HashTable::new(), hasher }
-    }
-
     /// The number of a text, which is given one where it has none.
     #[inline]
     pub fn number(&mut self, wanted: &str) -> u32 {
         if wanted.is_empty() {
             return 0;
         }
-        let Self { text, places, numbers, hasher } = self;
+        let Self { text, places, numbers, hasher, size } = self;
         let at = |number: u32| {
             let Range { start, end } = places[number as usize];
             &text[start as usize..end as usize]
@@ -42,12 +52,13 @@ impl Symbols {
         let start = text.len() as u32;
         text.push_str(wanted);
         places.push(start..text.len() as u32);
+        *size += 1 + wire::varint_len(wanted.len() as u64) + wanted.len();
         number
     }
 
-    /// How many bytes the texts take in a request, about.
+    /// How many bytes the texts take in a request.
     pub fn size(&self) -> usize {
-        self.text.len() + 3 * self.places.len()
+        self.size
     }
 
     /// Appends them as fields of a request, and forgets them.
@@ -58,5 +69,6 @@ impl Symbols {
         self.text.clear();
         self.places.truncate(1);
         self.numbers.clear();
+        self.size = EMPTY;
     }
 }

@@ -26,8 +26,7 @@ pub fn fixed64(out: &mut Vec<u8>, field: u32, number: u64) {
 
 /// Appends a field that holds bytes.
 pub fn bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    tag(out, field, LENGTH_DELIMITED);
-    varint(out, bytes.len() as u64);
+    head(out, field, bytes.len());
     out.extend_from_slice(bytes);
 }
 
@@ -57,12 +56,23 @@ pub fn delimited(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// Appends what stands before `len` bytes of a message or a text, which the caller appends.
+pub fn head(out: &mut Vec<u8>, field: u32, len: usize) {
+    tag(out, field, LENGTH_DELIMITED);
+    varint(out, len as u64);
+}
+
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
 fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
     varint(out, u64::from(field << 3 | wire_type));
+}
+
+/// How many bytes [`varint`] appends.
+pub(crate) fn varint_len(number: u64) -> usize {
+    number.checked_ilog2().unwrap_or(0) as usize / 7 + 1
 }
 
 /// Seven bits a byte, the lowest first; the top bit says that more follow.
@@ -94,6 +104,7 @@ mod tests {
             (u64::MAX, &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
         ] {
             check(|out| uint(out, 1, number), expected);
+            assert_eq!(varint_len(number), expected.len() - 1);
         }
     }
 

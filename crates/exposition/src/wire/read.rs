@@ -16,13 +16,15 @@ pub enum Value<'a> {
 /// What is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What was read.
+    /// What is wrong, as a sentence without an end.
     pub what: &'static str,
+    /// Behind which byte of the whole.
+    pub at: usize,
 }
 
 impl std::fmt::Display for Malformed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the {} is malformed", self.what)
+        write!(f, "{}, at byte {}", self.what, self.at)
     }
 }
 
@@ -31,15 +33,26 @@ impl std::error::Error for Malformed {}
 /// The fields of a message, in their order; ends at the first that is malformed, with an error.
 pub struct Fields<'a> {
     rest: &'a [u8],
+    end: usize,
     what: &'static str,
 }
 
-/// Reads `message`, which is called `what` in errors.
-pub fn fields<'a>(message: &'a [u8], what: &'static str) -> Fields<'a> {
-    Fields { rest: message, what }
+/// Reads `message`, which ends at the byte `end` of the whole; `what` is what its errors say.
+pub fn fields<'a>(message: &'a [u8], end: usize, what: &'static str) -> Fields<'a> {
+    Fields { rest: message, end, what }
 }
 
 impl<'a> Fields<'a> {
+    /// Where in the whole the field ends that was read last. The value ends there, too.
+    pub fn at(&self) -> usize {
+        self.end - self.rest.len()
+    }
+
+    /// An error at that place.
+    pub fn malformed(&self, what: &'static str) -> Malformed {
+        Malformed { what, at: self.at() }
+    }
+
     fn next_field(&mut self) -> Option<(u32, Value<'a>)> {
         let key = varint(&mut self.rest)?;
         let number = u32::try_from(key >> 3).ok().filter(|number| *number > 0)?;
@@ -70,24 +83,26 @@ impl<'a> Iterator for Fields<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let field = self.next_field().ok_or(Malformed { what: self.what });
-        if field.is_err() {
+        let field = self.next_field();
+        let faulty = self.malformed(self.what);
+        if field.is_none() {
             self.rest = &[];
         }
-        Some(field)
+        Some(field.ok_or(faulty))
     }
 }
 
-/// The numbers of a packed field.
+/// The numbers of a packed field, which ends at the byte `end` of the whole.
 pub fn packed<'a>(
     mut bytes: &'a [u8],
+    end: usize,
     what: &'static str,
 ) -> impl Iterator<Item = Result<u64, Malformed>> + use<'a> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
         }
-        let number = varint(&mut bytes).ok_or(Malformed { what });
+        let number = varint(&mut bytes).ok_or(Malformed { what, at: end - bytes.len() });
         if number.is_err() {
             bytes = &[];
         }
@@ -119,11 +134,13 @@ mod tests {
     use crate::wire;
 
     fn check(message: &[u8], expected: Result<&[(u32, Value<'_>)], ()>) {
-        let read: Result<Vec<_>, _> = fields(message, "test").collect();
-        assert_eq!(
-            read.map_err(|fault| assert_eq!(fault.to_string(), "the test is malformed")).as_deref(),
-            { expected.as_ref().map(|fields| *fields).map_err(|_| &()) }
-        );
+        let end = 100 + message.len();
+        let read: Result<Vec<_>, _> = fields(message, end, "this is nonsense").collect();
+        if let Err(fault) = &read {
+            assert!((100..=end).contains(&fault.at));
+            assert_eq!(fault.to_string(), format!("this is nonsense, at byte {}", fault.at));
+        }
+        assert_eq!(read.map_err(drop).as_deref(), expected.as_ref().map(|fields| *fields));
     }
 
     #[test]
@@ -155,7 +172,7 @@ mod tests {
         check(&[0x0b], Err(()));
         check(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], Err(()));
         check(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], Err(()));
-        let numbers: Vec<_> = packed(&[1, 0x80, 1, 0x80], "list").collect();
-        assert_eq!(numbers, [Ok(1), Ok(128), Err(Malformed { what: "list" })]);
+        let numbers: Vec<_> = packed(&[1, 0x80, 1, 0x80], 104, "no list").collect();
+        assert_eq!(numbers, [Ok(1), Ok(128), Err(Malformed { what: "no list", at: 104 })]);
     }
 }
