@@ -89,7 +89,12 @@ fn tls_is_verified_and_its_files_are_read_again() {
     assert_eq!(push.outcome(), (1, vec![]));
     push.push(&["a:1"]);
     assert_eq!(push.outcome(), (2, vec![]));
-    assert_eq!(receiver.stored().len(), 2);
+    assert_eq!((receiver.stored().len(), receiver.connections()), (2, 1));
+    // A connection that was made with what a file said before is not used any more.
+    let text = std::fs::read_to_string(&ca).expect("a file");
+    std::fs::write(&ca, format!("{text}\n")).expect("written");
+    push.push(&["a:1"]);
+    assert_eq!((push.outcome(), receiver.connections()), ((3, vec![]), 2));
 }
 
 #[test]

@@ -36,7 +36,7 @@ use attempt::Failure;
 use backlog::{Backlog, Transport, Waiting};
 use bytes::Bytes;
 use pace::{Meter, Pace};
-use parts::Work;
+use parts::{Part, Work};
 use receiver::Receiver;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -105,6 +105,8 @@ pub struct Sender<B = Waiting, T = http::Client> {
     transport: T,
     /// The record that is under way.
     work: Option<Work>,
+    /// What a receiver of 1.0 is told the metadata of, once the record is settled.
+    metadata: Option<Part>,
     /// Failures since the last success, and when the first of them was.
     failures: u32,
     failing_since: Instant,
@@ -133,6 +135,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         Self {
             lane,
             work: None,
+            metadata: None,
             failures: 0,
             failing_since: now,
             probes: 0,
@@ -208,7 +211,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             let after = self.last.as_ref().and_then(|failure| failure.after);
             let pause = pauses::retry(self.failures, after, self.random.f64());
             self.wait(stop, pause).await?;
-            self.take().await;
+            stop.run_until_cancelled(self.take()).await?;
             match self.deliver().await {
                 Ok(left) => {
                     self.pace.capped(left.samples, left.took, Instant::now());
@@ -344,6 +347,10 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         let before = self.course.board.enter(self.lane, state, reason, (self.clock)());
         if state == State::Live || state == State::Degraded {
             self.course.board.note(self.lane, |lane| lane.limit = None);
+        }
+        if state == State::Degraded {
+            self.sent = Meter::new(self.sent_total, Instant::now());
+            self.course.board.note(self.lane, |lane| lane.sent = 0.0);
         }
         let (output, lane) = (&self.course.output.name, self.lane);
         match (before, state) {

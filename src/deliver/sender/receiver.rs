@@ -94,9 +94,12 @@ impl Receiver {
         !self.lock().took_v2
     }
 
-    /// It does not know 2.0.
-    pub fn fall_back(&self, now: Instant) {
-        self.lock().fell_back = Some(now);
+    /// It does not know 2.0. `false`: that was known.
+    pub fn fall_back(&self, now: Instant) -> bool {
+        let mut known = self.lock();
+        let is_new = known.fell_back.is_none();
+        known.fell_back.get_or_insert(now);
+        is_new
     }
 
     /// It took a body of that size.
@@ -194,7 +197,7 @@ mod tests {
         assert_eq!((receiver.format(now), receiver.is_first()), (Format::V2, true));
         receiver.took(Format::V2, 9);
         assert!(!receiver.is_first());
-        receiver.fall_back(now);
+        assert!(receiver.fall_back(now) && !receiver.fall_back(now + Duration::from_secs(60)));
         assert_eq!(receiver.format(now + MEMORY - Duration::from_secs(1)), Format::V1);
         assert_eq!((receiver.format(now + MEMORY), receiver.is_first()), (Format::V2, true));
     }

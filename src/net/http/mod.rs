@@ -257,12 +257,7 @@ impl Client {
             clients,
             version,
             identity: Identity::new(endpoint),
-            query: endpoint
-                .url
-                .path
-                .split_once('?')
-                .map(|(_, query)| query.into())
-                .filter(|query: &Box<str>| !query.is_empty()),
+            query: endpoint.url.path.split_once('?').map(|(_, query)| query.into()),
             open: None,
         }
     }
@@ -292,8 +287,8 @@ impl Client {
     pub fn redacted(&self, text: &str) -> String {
         let text = self.identity.redacted(text);
         match &self.query {
-            Some(query) => text.replace(&**query, "***"),
-            None => text,
+            Some(query) if !query.is_empty() => text.replace(&**query, "***"),
+            _ => text,
         }
     }
 
