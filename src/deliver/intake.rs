@@ -12,7 +12,7 @@
 
 use super::queue::{Queue, Record};
 use crate::collect::collected::{Collected, Said};
-use crate::config::deliver::{Deliver, Output};
+use crate::config::deliver::{Deliver, JOB, Output};
 use exposition::Families;
 use exposition::remote_write::{Batch, Encoder, Scrape, Size};
 use std::collections::{BTreeMap, HashMap};
@@ -31,9 +31,6 @@ const BYTES: usize = 1 << 20;
 
 /// Of the sizes that zstd can make of it, the cheapest: half of what snappy makes.
 const LEVEL: i32 = 1;
-
-/// The job, where nobody says another one.
-const JOB: &str = "redvigil";
 
 /// So many targets that are gone are remembered beside those that are there, lest one that comes back begin with a
 /// timestamp that it had.

@@ -265,3 +265,30 @@ fn a_folder_that_cannot_be_had_ends_the_start_and_leaves_a_reload_alone() {
     wait_until("samples", PATIENCE, || receiver.count() > 0);
     assert_eq!(outputs(&exporter)["outputs"][0]["name"], "store");
 }
+
+#[test]
+fn who_answers_is_not_kept_from_the_receiver_by_one_that_hangs() {
+    let (server, receiver) = (Server::start(Part::Redis7), Receiver::start());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let folder = tempfile::tempdir().expect("a folder");
+    // One round for both: it takes as long as the one that hangs.
+    let document = format!(
+        "global: {{ scrape_interval: 6s, scrape_timeout: 6s }}\nservices:\n  \
+         - {{ name: orders, instances: [\"{}\", \"{}\"] }}\n{}",
+        server.address(),
+        silent.local_addr().expect("an address"),
+        output(&receiver)
+    );
+    let _exporter = pushing(folder.path(), &document, &[]).start();
+    let up = || latest(&receiver, &server.address()).remove("__name__=redis_up");
+    wait_until("what the one says that answers", PATIENCE, || up().is_some());
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let age = i64::try_from(since.as_millis()).expect("a time") - up().expect("it is there").timestamp;
+    assert!((0..4000).contains(&age), "{age} ms");
+    wait_until("what is known of the other", PATIENCE, || {
+        latest(&receiver, &silent.local_addr().expect("an address").to_string())
+            .remove("__name__=redis_up")
+            .is_some_and(|sample| sample.value == 0.0)
+    });
+    assert_in_order(&receiver);
+}

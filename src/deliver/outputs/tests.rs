@@ -89,7 +89,7 @@ impl Bench {
     async fn holds(&self, pending: u64) {
         let held = async {
             while self.outputs.shown()[0].queue.status().total.pending != pending {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
         };
         let found = || self.outputs.shown()[0].queue.status().total;
@@ -145,7 +145,7 @@ async fn an_output_that_moves_keeps_what_waits() {
     // The one who sends there now is at work.
     let is_tried = async {
         while shown[0].board.view().requests.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(10 * SECOND, is_tried).await.expect("it is tried");

@@ -174,13 +174,16 @@ fn has_same_points(a: &SampleRef<'_>, b: &SampleRef<'_>) -> bool {
 /// A label: its name, and the numbers of the name and the value.
 type Reference<'a> = (&'a str, u32, u32);
 
+/// A label of the target: its name and value, and their numbers once they were needed.
+type OfTarget<'a> = (&'a str, &'a str, Option<(u32, u32)>);
+
 /// Writes the series of one scrape.
 struct Pen<'e, 'a> {
     out: &'e mut Encoder,
     timestamp: i64,
     since: Option<i64>,
     /// The labels of the target, with numbers once they were needed: what no series has is not in the table.
-    target: Vec<(&'a str, &'a str, Option<(u32, u32)>)>,
+    target: Vec<OfTarget<'a>>,
     name: &'a str,
     kind: Kind,
     help: &'a str,
