@@ -1,0 +1,107 @@
+//! Real servers that take samples: that they start, take, tell what they have, and come back with it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use testbed::http::{self, Request};
+use testbed::{Part, Rotel, Sample, Store, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis())
+        .expect("fits")
+}
+
+/// A remote write request 1.0 with the series `a{n="1"}`, written by hand.
+fn request(samples: &[(i64, f64)]) -> Vec<u8> {
+    fn field(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag, u8::try_from(body.len()).expect("short")], body].concat()
+    }
+    let label = |name: &str, value: &str| {
+        field(0x0a, &[field(0x0a, name.as_bytes()), field(0x12, value.as_bytes())].concat())
+    };
+    let mut series = [label("__name__", "a"), label("n", "1")].concat();
+    for (at, value) in samples {
+        let mut number = u64::try_from(*at).expect("after 1970");
+        let mut sample = [&[0x09][..], &value.to_le_bytes(), &[0x10]].concat();
+        while number >= 0x80 {
+            sample.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
+            number >>= 7;
+        }
+        sample.push(u8::try_from(number).expect("seven bits"));
+        series.extend(field(0x12, &sample));
+    }
+    let body = field(0x0a, &series);
+    // Snappy's block format: the length, then all of it as one literal of up to 256 bytes.
+    let length = u8::try_from(body.len()).expect("short");
+    assert!((60..128).contains(&length));
+    [&[length, 60 << 2, length - 1][..], &body].concat()
+}
+
+fn write(store: &Store, samples: &[(i64, f64)]) -> u16 {
+    let headers = [
+        ("Content-Type", "application/x-protobuf"),
+        ("Content-Encoding", "snappy"),
+        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+    ];
+    let body = request(samples);
+    let request = Request { method: "POST", path: "/api/v1/write", headers: &headers, body: &body };
+    http::send(store.port(), None, request, PATIENCE).expect("an answer").status
+}
+
+fn check(mut store: Store, takes_old: bool) {
+    let now = now();
+    let new = [(now - 2000, 1.0), (now - 1001, 2.5)];
+    assert_eq!(write(&store, &new) / 100, 2, "{}", store.log());
+    let old = [(now - 60_000, 7.0), (now - 59_000, 8.0)];
+    assert_eq!(write(&store, &old) / 100, if takes_old { 2 } else { 4 });
+    let taken = if takes_old { [&old[..], &new].concat() } else { new.to_vec() };
+    let expected: Vec<Sample> = taken.into_iter().map(|(at, value)| Sample { at, value }).collect();
+    let seen = |store: &Store| store.samples("{n=\"1\"}").into_values().next().unwrap_or_default();
+    assert_eq!(seen(&store), expected);
+    assert_eq!(store.now("a").into_values().collect::<Vec<_>>(), [2.5]);
+    store.stop();
+    store.start();
+    assert_eq!(seen(&store), expected);
+    store.kill();
+    store.start();
+    assert_eq!(seen(&store), expected);
+}
+
+#[test]
+fn prometheus_2_keeps_what_it_took() {
+    check(Store::prometheus(Part::Prometheus253).start(), false);
+    check(Store::prometheus(Part::Prometheus253).out_of_order("10m").start(), true);
+}
+
+#[test]
+fn prometheus_3_keeps_what_it_took() {
+    if Part::Prometheus3.or_skip("prometheus_3_keeps_what_it_took").is_some() {
+        check(Store::prometheus(Part::Prometheus3).start(), false);
+        check(Store::prometheus(Part::Prometheus3).out_of_order("10m").start(), true);
+    }
+}
+
+#[test]
+fn victoria_metrics_keeps_what_it_took() {
+    check(Store::victoria_metrics().start(), true);
+}
+
+#[test]
+fn rotel_passes_on_what_it_got() {
+    let store = Store::victoria_metrics().start();
+    let rotel = Rotel::before(&store);
+    let at = u64::try_from(now()).expect("after 1970") * 1_000_000;
+    let body = format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"j"}}}}]}},
+        "scopeMetrics":[{{"metrics":[{{"name":"b","gauge":{{"dataPoints":[{{"timeUnixNano":"{at}","asDouble":4.5}}]}}}}]}}]}}]}}"#
+    );
+    let port = rotel.http_url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let headers = [("Content-Type", "application/json")];
+    let request = Request { method: "POST", path: "/v1/metrics", headers: &headers, body: body.as_bytes() };
+    assert_eq!(http::send(port, None, request, PATIENCE).expect("an answer").status, 200);
+    wait_until("the sample to come through", PATIENCE, || {
+        store.samples("{__name__=\"b\"}").into_values().any(|samples| samples[0].value == 4.5)
+    });
+    assert!(rotel.written().contains("4.5"), "{}", rotel.written());
+}
