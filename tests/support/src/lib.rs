@@ -8,12 +8,14 @@
 //! * [`Proxy`] stands between a client and a server and makes trouble on the way.
 //! * [`Numbered`] servers hand out a number more each time they are asked, and remember when.
 //! * [`Store`] is a real Prometheus or VictoriaMetrics that takes samples, [`Rotel`] a real receiver of OTLP.
+//! * [`Arrivals`] is a receiver of remote write that tells what came in which order.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
 //! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
 //! `Drop`, also when a test panics, and by the kernel when the test process itself is killed. Nothing here
 //! uses the parsers of the daemon: what checks them must not share their mistakes.
 
+mod arrivals;
 mod certificates;
 mod cluster;
 mod exporter;
@@ -33,6 +35,7 @@ mod server;
 mod store;
 mod wait;
 
+pub use arrivals::{Arrival, Arrivals, Mood};
 pub use certificates::{Certificates, Identity};
 pub use cluster::{Cluster, Role};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
