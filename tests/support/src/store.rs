@@ -190,6 +190,18 @@ impl Store {
         response
     }
 
+    /// Writes samples of a series, by remote write 1.0; the status of the answer.
+    pub fn write(&self, labels: &Labels, samples: &[Sample]) -> u16 {
+        let headers = [
+            ("Content-Type", "application/x-protobuf"),
+            ("Content-Encoding", "snappy"),
+            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+        ];
+        let body = request(labels, samples);
+        let request = Request { method: "POST", path: "/api/v1/write", headers: &headers, body: &body };
+        http::send(self.port(), None, request, PATIENCE).expect("an answer").status
+    }
+
     /// All that it has of the series that this selector finds, such as `{job="redvigil"}`: the samples of the last
     /// two hours, in the order of their time. No stale markers.
     pub fn samples(&self, selector: &str) -> BTreeMap<Labels, Vec<Sample>> {
@@ -226,6 +238,37 @@ impl Store {
         let word = |name: &str| first[name].as_str().unwrap_or_default().to_owned();
         Some((word("type"), word("help"), word("unit")))
     }
+}
+
+/// A request of remote write 1.0, written by hand: the message, and around it Snappy's block format with nothing but
+/// literals.
+fn request(labels: &Labels, samples: &[Sample]) -> Vec<u8> {
+    fn number(mut number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    }
+    let field = |tag: u8, body: &[u8]| [&[tag], &number(body.len() as u64)[..], body].concat();
+    let mut series = Vec::new();
+    for (name, value) in labels {
+        let pair = [field(0x0a, name.as_bytes()), field(0x12, value.as_bytes())].concat();
+        series.extend(field(0x0a, &pair));
+    }
+    for sample in samples {
+        let at = number(sample.at.cast_unsigned());
+        series.extend(field(0x12, &[&[0x09][..], &sample.value.to_le_bytes(), &[0x10], &at].concat()));
+    }
+    let body = field(0x0a, &series);
+    let mut packed = number(body.len() as u64);
+    for piece in body.chunks(60) {
+        packed.push((piece.len() as u8 - 1) << 2);
+        packed.extend_from_slice(piece);
+    }
+    packed
 }
 
 fn encoded(text: &str) -> String {

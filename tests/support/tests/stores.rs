@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use testbed::http::{self, Request};
-use testbed::{Part, Rotel, Sample, Store, wait_until};
+use testbed::{Labels, Part, Rotel, Sample, Store, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -12,41 +12,10 @@ fn now() -> i64 {
         .expect("fits")
 }
 
-/// A remote write request 1.0 with the series `a{n="1"}`, written by hand.
-fn request(samples: &[(i64, f64)]) -> Vec<u8> {
-    fn field(tag: u8, body: &[u8]) -> Vec<u8> {
-        [&[tag, u8::try_from(body.len()).expect("short")], body].concat()
-    }
-    let label = |name: &str, value: &str| {
-        field(0x0a, &[field(0x0a, name.as_bytes()), field(0x12, value.as_bytes())].concat())
-    };
-    let mut series = [label("__name__", "a"), label("n", "1")].concat();
-    for (at, value) in samples {
-        let mut number = u64::try_from(*at).expect("after 1970");
-        let mut sample = [&[0x09][..], &value.to_le_bytes(), &[0x10]].concat();
-        while number >= 0x80 {
-            sample.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
-            number >>= 7;
-        }
-        sample.push(u8::try_from(number).expect("seven bits"));
-        series.extend(field(0x12, &sample));
-    }
-    let body = field(0x0a, &series);
-    // Snappy's block format: the length, then all of it as one literal of up to 256 bytes.
-    let length = u8::try_from(body.len()).expect("short");
-    assert!((60..128).contains(&length));
-    [&[length, 60 << 2, length - 1][..], &body].concat()
-}
-
 fn write(store: &Store, samples: &[(i64, f64)]) -> u16 {
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-    ];
-    let body = request(samples);
-    let request = Request { method: "POST", path: "/api/v1/write", headers: &headers, body: &body };
-    http::send(store.port(), None, request, PATIENCE).expect("an answer").status
+    let labels: Labels = [("__name__", "a"), ("n", "1")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+    let samples: Vec<Sample> = samples.iter().map(|(at, value)| Sample { at: *at, value: *value }).collect();
+    store.write(&labels, &samples)
 }
 
 fn check(mut store: Store, takes_old: bool) {
