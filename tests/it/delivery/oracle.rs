@@ -61,7 +61,10 @@ impl Found {
                     let twice = found.numbers.insert(instance.clone(), samples);
                     assert!(twice.is_none(), "two series of numbers for {instance}");
                 }
-                (_, Some(_)) => drop(found.others.insert(labels, samples)),
+                // What is said of ourselves is no target's.
+                (_, Some(instance)) if instance.starts_with("127.0.0.1:") => {
+                    found.others.insert(labels, samples);
+                }
                 _ => {}
             }
         }
