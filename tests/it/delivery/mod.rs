@@ -24,9 +24,8 @@ mod stores;
 use oracle::{Count, Cut};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use testbed::{Exporter, Numbered, http, wait_for, wait_until};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testbed::{Exporter, Numbered, http, wait_until};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -136,12 +135,13 @@ impl Push {
         self.cuts.push(Cut { before, after: now() });
     }
 
-    /// Ends it in good order.
-    fn stop(&mut self) -> ExitStatus {
+    /// Ends it in good order; panics where that takes long or does not end well.
+    fn stop(&mut self) {
         let before = now();
-        let status = self.exporter.take().expect("it runs").stop();
+        let mut exporter = self.exporter.take().expect("it runs");
+        let status = exporter.stop();
         self.cuts.push(Cut { before, after: now() });
-        status
+        assert!(status.success(), "{status} after {} ms: {}", now() - before, exporter.stderr());
     }
 
     /// What it says of its output's samples now, on `/-/metrics`. The equation has to hold.
@@ -173,10 +173,15 @@ impl Push {
     fn drain(&self) {
         let from = self.count();
         let wanted = from.recovered + from.accepted;
-        wait_for("what waits to be delivered", PATIENCE, || {
+        let started = Instant::now();
+        loop {
             let count = self.count();
-            (count.delivered + count.dropped_in_all() >= wanted).then_some(())
-        });
+            if count.delivered + count.dropped_in_all() >= wanted {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not drain: {}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Compares what a receiver has with what was handed out; panics unless nothing is missing, twice or out of order.
