@@ -36,20 +36,16 @@ impl Found {
         Self::split(store.samples("{job=\"redvigil\"}"))
     }
 
-    /// The same from a store that VictoriaMetrics filled from OTLP: labels of the resource have other names.
-    pub fn of_otlp(store: &Store) -> Self {
-        let series = store.samples("{service.name=\"redvigil\"}");
-        Self::split(
-            series
-                .into_iter()
-                .map(|(mut labels, samples)| {
-                    if let Some(instance) = labels.remove("service.instance.id") {
-                        labels.insert("instance".to_owned(), instance);
-                    }
-                    (labels, samples)
-                })
-                .collect(),
-        )
+    /// The same from series that came by OTLP, where labels of the resource have other names.
+    pub fn by_otlp(mut series: BTreeMap<Labels, Vec<Sample>>) -> Self {
+        series.retain(|labels, _| labels.get("service.name").is_some_and(|job| job == "redvigil"));
+        let named = |(mut labels, samples): (Labels, _)| {
+            if let Some(instance) = labels.remove("service.instance.id") {
+                labels.insert("instance".to_owned(), instance);
+            }
+            (labels, samples)
+        };
+        Self::split(series.into_iter().map(named).collect())
     }
 
     fn split(series: BTreeMap<Labels, Vec<Sample>>) -> Self {
