@@ -6,7 +6,7 @@
 //! What a newcomer would get wrong: a record that comes twice is no fault in itself. Within a life it may come as often as
 //! answers get lost; what is bounded is what comes again because we died.
 
-use super::oracle::{Count, Cut, Found};
+use super::oracle::{Count, Cut, Found, UNACCEPTED};
 use super::{NUMBERS, PATIENCE, Push, Setup, now, remote_write, report};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,9 +137,9 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
     push.start();
     push.collect(3);
     push.drain();
-    said += push.count().accepted;
     let count = push.count();
-    push.stop();
+    said += count.accepted;
+    push.finish();
 
     let receiver = receiver();
     assert_eq!(receiver.faults(), Vec::<String>::new(), "seed {seed}");
@@ -189,7 +189,7 @@ impl Push {
         thread::sleep(after);
         assert!(process.status().is_none(), "it ended: {}", process.stderr());
         process.kill();
-        self.cuts.push(Cut { before, after: now() });
+        self.cuts.push(Cut { before, after: now(), excused: UNACCEPTED });
     }
 }
 
@@ -280,7 +280,7 @@ fn an_oom_kill_loses_nothing_that_was_accepted() {
         .collect();
     let mut exporter = push.exporter.take().expect("it runs");
     wait_until("the kernel to kill it", PATIENCE, || exporter.process().status().is_some());
-    push.cuts.push(Cut { before, after: now() });
+    push.cuts.push(Cut { before, after: now(), excused: UNACCEPTED });
     over.store(true, Ordering::Relaxed);
     askers.into_iter().for_each(|asker| asker.join().expect("asking does not panic"));
     assert!(cgroup.number("memory.failcnt") > 0);
@@ -290,7 +290,7 @@ fn an_oom_kill_loses_nothing_that_was_accepted() {
     arrivals.up();
     push.collect(5);
     push.drain();
-    push.stop();
+    push.finish();
     assert_eq!(arrivals.faults(), Vec::<String>::new());
     assert!(arrivals.samples() as u64 >= accepted, "{count:?}");
     let verdict = push.compare(&Found::arrived(&arrivals));

@@ -21,7 +21,7 @@ mod otlp;
 mod refusals;
 mod stores;
 
-use oracle::{Count, Cut};
+use oracle::{CUT_OFF, Count, Cut, UNACCEPTED};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +29,8 @@ use testbed::{Exporter, Numbered, http, wait_until};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an end in good order may take, the last attempt to send included.
+const GRACE: Duration = Duration::from_secs(10);
 /// The series whose values are the numbers.
 const NUMBERS: &str = "redis_commands_processed_total";
 
@@ -132,16 +134,25 @@ impl Push {
     fn kill(&mut self) {
         let before = now();
         self.exporter.take().expect("it runs").process().kill();
-        self.cuts.push(Cut { before, after: now() });
+        self.cuts.push(Cut { before, after: now(), excused: UNACCEPTED });
     }
 
     /// Ends it in good order; panics where that takes long or does not end well.
     fn stop(&mut self) {
         let before = now();
         let mut exporter = self.exporter.take().expect("it runs");
-        let status = exporter.stop();
-        self.cuts.push(Cut { before, after: now() });
+        let status = exporter.process().stop_within(GRACE);
+        self.cuts.push(Cut { before, after: now(), excused: CUT_OFF });
         assert!(status.success(), "{status} after {} ms: {}", now() - before, exporter.stderr());
+    }
+
+    /// Ends it for good: what it could not send any more in its last moments waits on the disk, so it is started once more
+    /// to send that.
+    fn finish(&mut self) {
+        self.stop();
+        self.start();
+        self.drain();
+        self.kill();
     }
 
     /// What it says of its output's samples now, on `/-/metrics`. The equation has to hold.

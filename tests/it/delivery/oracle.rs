@@ -10,6 +10,9 @@ use testbed::{Arrivals, Handed, Labels, Numbered, Sample, Store};
 /// How long, in milliseconds, a number may take from the target to the queue: the rest of its collection, `linger`, the
 /// encoder and the write, on a busy machine and in a debug build.
 pub const UNACCEPTED: i64 = 500;
+/// The same where our process was asked to end, and what it gathered has to be written and sent before it does: only what
+/// is being collected is given up.
+pub const CUT_OFF: i64 = 200;
 /// How far, in milliseconds, the timestamp of a collection may be from the moment at which the target answered it.
 const SKEW: i64 = 2_000;
 
@@ -20,6 +23,8 @@ pub struct Cut {
     pub before: i64,
     /// Milliseconds since 1970.
     pub after: i64,
+    /// How long before it, in milliseconds, a number may have been handed out that does not arrive.
+    pub excused: i64,
 }
 
 /// What a receiver has of the numbers, by `instance`, in the order of arrival or of time; and all else.
@@ -137,7 +142,7 @@ pub fn compare(targets: &[Numbered], found: &Found, cuts: &[Cut]) -> Verdict {
         verdict.handed += handed.len();
         verdict.arrived += arrived.len();
         for owed in handed.values().filter(|owed| !arrived.contains_key(&owed.number)) {
-            match cuts.iter().position(|cut| owed.at >= cut.before - UNACCEPTED && owed.at <= cut.after) {
+            match cuts.iter().position(|cut| owed.at >= cut.before - cut.excused && owed.at <= cut.after) {
                 Some(at) => {
                     at_cut[at] += 1;
                     verdict.waited = verdict.waited.max(cuts[at].before - owed.at);

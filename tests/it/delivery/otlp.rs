@@ -26,7 +26,7 @@ fn check(protocol: &str) {
     push.collect(2);
     push.drain();
     assert!(push.count().dropped.is_empty(), "{:?}", push.count());
-    push.stop();
+    push.finish();
     let newest = push.targets[0].handed().iter().rev().nth(2).expect("many").number;
     wait_until("rotel to write it down", PATIENCE, || {
         rotel.written().contains(&format!("\nValue: {newest}\n"))
@@ -55,7 +55,7 @@ fn victoria_metrics_has_every_collection_by_otlp() {
     store.start();
     push.collect(2);
     push.drain();
-    push.stop();
+    push.finish();
     let found = Found::by_otlp(store.samples("{service.name=\"redvigil\"}"));
     report(format_args!("VictoriaMetrics: {:?}", push.compare(&found)));
 }

@@ -83,7 +83,7 @@ fn check(store: StoreBuilder, way: &Way) -> Verdict {
     let fallbacks = sum(&push, "redvigil_output_protocol_fallbacks_total");
     assert_eq!(fallbacks > 0.0, way.version == "auto" && way.spoken == "1.0", "{fallbacks} fallbacks");
     let before_the_end = now();
-    push.stop();
+    push.finish();
     let found = Found::in_store(&store);
     let verdict = push.compare(&found);
     let dropped = seen.last().expect("it was asked").dropped.clone();
