@@ -159,7 +159,7 @@ pub(super) fn open(
     ring.counts.recovered = samples + lost_samples + held;
     ring.counts.dropped.add(Reason::Corrupt, lost_samples);
     ring.counts.dropped.add(cursor.reason.unwrap_or(Reason::Corrupt), held);
-    ring.repeated = match (found.cursor, cursor.end) {
+    let repeated = match (found.cursor, cursor.end) {
         (None, _) => log.end.sequence,
         (Some(_), End::Clean) if found.damaged == 0 => 0,
         (Some(_), End::UnderWay) if found.damaged == 0 => acked.sequence + 1,
@@ -169,6 +169,8 @@ pub(super) fn open(
         _ if found.damaged > 0 => acked.sequence + 2,
         _ => acked.sequence + 1,
     };
+    // one that was not read since is no less in doubt than it was
+    ring.repeated = repeated.max(cursor.repeated);
     ring.oldest_on_disk = log.oldest_timestamp(acked);
     Ok((log, ring))
 }

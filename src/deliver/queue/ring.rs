@@ -280,6 +280,15 @@ impl Ring {
         }
     }
 
+    /// Drops the newest that is in memory alone and neither under way nor being written; `false` where there is none.
+    pub(super) fn drop_newest(&mut self, reason: Reason) -> bool {
+        let found = self.droppable().is_some();
+        if found {
+            self.remove(self.records.len() - 1, reason);
+        }
+        found
+    }
+
     /// Drops what waited too long in memory alone.
     pub(super) fn expire(&mut self, too_old: i64) {
         while let Some(at) = self.droppable().filter(|at| self.records[*at].max_timestamp < too_old) {
@@ -315,10 +324,10 @@ impl Ring {
             return None;
         }
         let record = self.records.pop_front()?;
-        let bytes = weight(&record);
+        let mut bytes = weight(&record);
         self.bytes -= bytes;
         if let Some(flight) = self.flight.as_mut().filter(|flight| flight.entry.sequence == self.first) {
-            flight.bytes = bytes;
+            flight.bytes = std::mem::take(&mut bytes);
         }
         self.first += 1;
         Some(bytes)
@@ -349,10 +358,10 @@ impl Ring {
         self.unwritten().1.map(weight).sum()
     }
 
-    /// It is in the log up to there; those that were being written are accepted.
-    pub(super) fn wrote(&mut self, to: Place) {
+    /// It is in the log up to there, which accepts them; up to `end` it is being written.
+    pub(super) fn wrote(&mut self, to: Place, end: u64) {
         self.written = to;
-        self.writing = to.sequence;
+        self.writing = end;
         self.accept(to.sequence);
     }
 
@@ -364,6 +373,7 @@ impl Ring {
             floor: self.floor.max(self.acked),
             held: held.map_or(0, |flight| u64::from(flight.entry.record.samples)),
             reason: held.and(self.reason),
+            repeated: self.repeated,
             ..Cursor::default()
         }
     }

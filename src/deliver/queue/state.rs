@@ -312,6 +312,20 @@ impl State {
         Ok(())
     }
 
+    /// Gives up what is too much, after a record came from the disk.
+    pub(super) fn trim(&mut self, place: usize, config: &config::Queue) {
+        while self.memory() > config.memory {
+            let reason = self.blocked.unwrap_or(Reason::RingFull);
+            let oldest_goes = self.blocked.is_some() && config.on_full == config::OnFull::DropOldest;
+            let gone = self.forget().is_some()
+                || oldest_goes && self.drop_oldest(place, reason)
+                || self.lanes.iter_mut().any(|ring| ring.drop_newest(reason));
+            if !gone {
+                return;
+            }
+        }
+    }
+
     /// Forgets a record that is in the log, of the lane that takes most.
     pub(super) fn forget(&mut self) -> Option<u64> {
         let mut order: Vec<&mut Ring> = self.lanes.iter_mut().collect();

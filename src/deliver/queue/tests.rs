@@ -4,6 +4,7 @@ mod damage;
 mod disk;
 mod faults;
 mod memory;
+mod model;
 
 use super::*;
 use crate::config::deliver::{Durability, OnFull};

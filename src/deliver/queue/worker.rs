@@ -183,6 +183,7 @@ impl Worker {
         for place in 0..self.logs.len() {
             let Some((before, records, left)) = self.batch(place, now, all) else { continue };
             more |= left;
+            let end = before.sequence + records.len() as u64;
             let mut at = before;
             let mut rest = &records[..];
             while !rest.is_empty() {
@@ -191,6 +192,11 @@ impl Worker {
                         let samples: u64 = rest[..taken].iter().map(|record| u64::from(record.samples)).sum();
                         at = Place { sequence: at.sequence + taken as u64, total: at.total + samples };
                         rest = &rest[taken..];
+                        if self.shared.config.fsync == Fsync::Always {
+                            self.sync_lane(place);
+                        }
+                        // at once: its file may have to go for the next
+                        self.shared.lock().lanes[place].wrote(at, end);
                     }
                     Err(trouble) => {
                         self.block(trouble);
@@ -198,13 +204,7 @@ impl Worker {
                     }
                 }
             }
-            if at != before && self.shared.config.fsync == Fsync::Always {
-                self.sync_lane(place);
-            }
             let mut state = self.shared.lock();
-            if at != before {
-                state.lanes[place].wrote(at);
-            }
             state.lanes[place].writing = state.lanes[place].written.sequence;
             drop(state);
             self.shared.wake(place);
@@ -323,8 +323,7 @@ impl Worker {
                 if !ring.next_is_on_disk() {
                     ring.wanted = false;
                 }
-                let limit = self.shared.config.memory;
-                while state.memory() > limit && state.forget().is_some() {}
+                state.trim(place, &self.shared.config);
                 drop(state);
                 self.shared.wake_all();
             }

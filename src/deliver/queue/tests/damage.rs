@@ -2,7 +2,7 @@
 
 use super::*;
 
-const RECORDS: u32 = 20;
+const RECORDS: u32 = 8;
 
 /// A queue of one file with records of 1, 2, 3… samples; `end`: it was closed.
 fn written(end: bool) -> Bench {
