@@ -134,6 +134,7 @@ pub(super) fn open(
             end: found.end,
             wrote: found.size,
             synced: 0,
+            broken: false,
             size: found.size,
             file: None,
         });
@@ -188,6 +189,7 @@ fn settled(first: u64, base: Place) -> Segment {
         end: HEADER as u64,
         wrote: 0,
         synced: 0,
+        broken: false,
         size: 0,
         file: None,
     }
