@@ -147,6 +147,13 @@ pub(super) fn open(
         (None, Some(oldest)) => Place { sequence: oldest.first - 1, total: oldest.before },
         _ => base,
     };
+    // what is missing at the front is counted now and not at the next start again
+    let acked = match log.segments.iter().find(|segment| segment.last.sequence > acked.sequence) {
+        Some(next) if next.first > acked.sequence + 1 => {
+            Place { sequence: next.first - 1, total: next.before }
+        }
+        _ => acked,
+    };
     let mut ring = Ring::new(generation, index, acked, log.end);
     let (mut records, mut samples) = (0, 0);
     for segment in log.segments.iter().filter(|segment| segment.last.sequence > acked.sequence) {
