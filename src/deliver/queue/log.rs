@@ -38,7 +38,7 @@ pub(super) struct Segment {
     pub(super) wrote: u64,
     /// Up to where that is safe.
     pub(super) synced: u64,
-    /// Whether `fdatasync` failed and it could not be written anew.
+    /// Whether the system forgot something of it that it could not make safe: it is to be written anew.
     pub(super) broken: bool,
     /// What it takes on disk, with what is kept for it.
     pub(super) size: u64,

@@ -36,7 +36,7 @@ struct Found {
     anew: bool,
     last: u64,
     samples: u64,
-    /// Samples of it up to the settled one, where that was come past.
+    /// Samples of it up to the settled one, where that is in it; too few where what is around that is damaged, too.
     settled: Option<u64>,
     min_timestamp: i64,
     max_timestamp: i64,
@@ -170,13 +170,13 @@ pub(super) fn open(
     ring.counts.dropped.add(cursor.reason.unwrap_or(Reason::Corrupt), held);
     let repeated = match (found.cursor, cursor.end) {
         (None, _) => log.end.sequence,
-        // the last word of the cursor may be in the slot that is damaged
-        (Some(_), _) if found.damaged > 0 => acked.sequence + 2,
-        (Some(_), End::Clean) => 0,
-        (Some(_), End::UnderWay) => acked.sequence + 1,
+        (Some(_), End::Clean) if found.damaged == 0 => 0,
+        (Some(_), End::UnderWay) if found.damaged == 0 => acked.sequence + 1,
         // the cursor may be older than what was settled, where the machine went down
-        (Some(_), End::None) if Some(cursor.boot) == storage.boot() => acked.sequence + 1,
-        (Some(_), End::None) => log.end.sequence,
+        _ if Some(cursor.boot) != storage.boot() => log.end.sequence,
+        // the last word of the cursor may be in the slot that is damaged
+        _ if found.damaged > 0 => acked.sequence + 2,
+        _ => acked.sequence + 1,
     };
     // one that was not read since is no less in doubt than it was
     ring.repeated = repeated.max(cursor.repeated);
@@ -223,7 +223,7 @@ fn look(
         anew: header.is_some_and(|header| header.anew),
         last: 0,
         samples: 0,
-        settled: None,
+        settled: (first <= settled).then_some(0),
         min_timestamp: i64::MAX,
         max_timestamp: i64::MIN,
         end: HEADER as u64,
@@ -273,8 +273,11 @@ fn scan(found: &mut Found, first: u64, settled: u64) {
                 found.end = walk.place();
                 found.min_timestamp = found.min_timestamp.min(head.min_timestamp);
                 found.max_timestamp = found.max_timestamp.max(head.max_timestamp);
-                if head.sequence == settled {
+                // where that one is damaged, the one behind it says as much
+                if head.sequence <= settled {
                     found.settled = Some(found.samples);
+                } else if head.sequence == settled + 1 && first <= settled {
+                    found.settled = Some(u64::from(head.before));
                 }
             }
             Step::Lost => {}

@@ -199,8 +199,7 @@ impl Ring {
         if delivered > 0 || record.samples == 0 {
             self.highest_delivered = self.highest_delivered.max(Some(record.max_timestamp));
         }
-        self.counts.pending -= u64::from(record.samples);
-        self.counts.pending_records -= 1;
+        self.gone(u64::from(record.samples), 1);
         if self.floor.sequence >= sequence {
             self.acked = self.floor;
         } else {
@@ -210,6 +209,18 @@ impl Ring {
         }
         self.pop_settled();
         true
+    }
+
+    /// These wait no more, and are counted already. Where files contradict each other, there may be more or less of
+    /// them than was found at the start: what was found is then corrected, so that the counters balance.
+    fn gone(&mut self, samples: u64, records: u64) {
+        let counts = &mut self.counts;
+        counts.recovered += samples.saturating_sub(counts.pending);
+        counts.pending = counts.pending.saturating_sub(samples);
+        counts.pending_records = counts.pending_records.saturating_sub(records);
+        if counts.pending_records == 0 {
+            counts.dropped.add(Reason::Corrupt, std::mem::take(&mut counts.pending));
+        }
     }
 
     /// All up to that place leave, but for the record under way, and count with a reason. Those that are not there
@@ -225,10 +236,8 @@ impl Ring {
             samples = samples.saturating_sub(u64::from(flight.entry.record.samples));
             records -= 1;
         }
-        samples = samples.min(self.counts.pending);
         self.counts.dropped.add(reason, samples);
-        self.counts.pending -= samples;
-        self.counts.pending_records = self.counts.pending_records.saturating_sub(records);
+        self.gone(samples, records);
         self.reason = Some(reason);
         self.skip(to);
         samples
