@@ -38,7 +38,7 @@ pub(super) struct Segment {
     pub(super) wrote: u64,
     /// Up to where that is safe.
     pub(super) synced: u64,
-    /// Whether `fdatasync` failed and it could not be written anew.
+    /// Whether the system forgot something of it that it could not make safe: it is to be written anew.
     pub(super) broken: bool,
     /// What it takes on disk, with what is kept for it.
     pub(super) size: u64,
@@ -110,9 +110,10 @@ impl Log {
     /// Ends the last file, and begins another with room for that many bytes.
     pub(super) fn roll(&mut self, before: Place, room: u64, now: Moment) -> io::Result<()> {
         self.seal();
+        // one that failed before it had a record has the same name
+        while self.segments.pop_back_if(|last| last.last.sequence < last.first).is_some() {}
         let first = before.sequence + 1;
         let path = self.path(first);
-        // one that was begun and never used
         self.storage.remove(&path)?;
         let file = self.storage.create(&path)?;
         self.folder_unsynced = true;
@@ -154,13 +155,11 @@ impl Log {
             return;
         }
         let Some(last) = self.segments.back_mut() else { return };
-        if last.last.sequence < last.first {
-            let path = self.folder.join(segment::name(last.first));
-            self.segments.pop_back();
-            let _ = self.storage.remove(&path);
-            return;
+        if last.last.sequence >= last.first {
+            last.seal();
+        } else if let Some(last) = self.segments.pop_back() {
+            let _ = self.unlink(last);
         }
-        last.seal();
     }
 
     /// Appends records, as many as one call takes, and says how many. After an error none of them is there.

@@ -8,7 +8,7 @@ use super::cursor::Cursor;
 use super::log::Log;
 use super::state::Shared;
 use super::storage::{File, Storage};
-use super::trouble::{Trouble, reason_of};
+use super::trouble::{Trouble, is_lost, reason_of};
 use super::worker::Worker;
 use super::{Moment, Record};
 use crate::config::deliver::Fsync;
@@ -123,11 +123,12 @@ impl Log {
             match file {
                 Ok(file) => items.push(Item { place, what: What::Segment(first, file, wrote) }),
                 // what is not there cannot be made safe; reading it will say so
-                Err(_) => self.segments[at].synced = wrote,
+                Err(error) if is_lost(&error) => self.segments[at].synced = wrote,
+                Err(_) => {}
             }
         }
         if let (true, Some(cursor), Some(file)) =
-            (self.cursor.unsynced, self.cursor.written, self.cursor.file())
+            (self.cursor.unsynced && !self.cursor.broken, self.cursor.written, self.cursor.file())
         {
             items.push(Item { place, what: What::Cursor(cursor, Arc::clone(file)) });
         }
@@ -143,7 +144,9 @@ impl Worker {
             return;
         }
         self.next_sync = now.steady + interval;
-        self.mend();
+        if self.shared.lock().blocked.is_none() {
+            (0..self.logs.len()).for_each(|place| self.mend(place));
+        }
         let logs = self.logs.iter_mut().enumerate();
         let items: Vec<Item> = logs.flat_map(|(place, log)| log.unsynced(place)).collect();
         if items.is_empty() {
@@ -154,25 +157,6 @@ impl Worker {
             _ => {
                 let outcomes = carry_out(self.storage.as_ref(), items);
                 self.learn(outcomes);
-            }
-        }
-    }
-
-    /// Writes anew what could not be at the first try. A call of `fdatasync` on the file that failed would say that
-    /// all is well.
-    fn mend(&mut self) {
-        if self.shared.lock().blocked.is_some() {
-            return;
-        }
-        for place in 0..self.logs.len() {
-            let segments = self.logs[place].segments.iter();
-            let broken: Vec<u64> =
-                segments.filter(|segment| segment.broken).map(|segment| segment.first).collect();
-            for first in broken {
-                if let Err(error) = self.rewrite(place, first) {
-                    self.count_error(&error);
-                    return self.block(Trouble { reason: reason_of(&error), error: Some(error) });
-                }
             }
         }
     }
@@ -199,6 +183,7 @@ impl Worker {
 
     /// Makes one lane safe, now.
     pub(super) fn sync_lane(&mut self, place: usize) {
+        self.mend(place);
         let items = self.logs[place].unsynced(place);
         let outcomes = carry_out(self.storage.as_ref(), items);
         self.learn(outcomes);
@@ -206,6 +191,9 @@ impl Worker {
 
     /// Makes a cursor safe, now.
     pub(super) fn sync_cursor(&mut self, place: usize) -> io::Result<()> {
+        if self.logs[place].cursor.broken {
+            return self.repair_cursor(place);
+        }
         let (Some(cursor), Some(file)) = (self.logs[place].cursor.written, self.logs[place].cursor.file())
         else {
             return Ok(());
@@ -266,34 +254,45 @@ impl Worker {
         }
     }
 
-    fn repair(&mut self, place: usize, what: &What) -> io::Result<()> {
-        match what {
-            What::Folder(_) => Ok(()),
-            What::Segment(first, ..) => self.rewrite(place, *first),
-            What::Cursor(..) => {
-                let log = &mut self.logs[place];
-                if let Err(error) = log.cursor.replace(self.storage.as_ref()) {
-                    // it is written again, and with it the page
-                    log.cursor.written = None;
-                    return Err(error);
-                }
-                log.safe = log.safe.max(log.cursor.written.map_or(0, |cursor| cursor.floor.sequence));
-                Ok(())
-            }
+    /// Writes anew what could not be written anew before.
+    fn mend(&mut self, place: usize) {
+        let log = &self.logs[place];
+        let broken: Vec<u64> =
+            log.segments.iter().filter(|segment| segment.broken).map(|segment| segment.first).collect();
+        let cursor = log.cursor.broken.then(|| self.repair_cursor(place));
+        let segments = broken.into_iter().map(|first| self.repair_segment(place, first));
+        let failed: Vec<io::Error> = segments.chain(cursor).filter_map(Result::err).collect();
+        for error in failed {
+            self.count_error(&error);
+            self.block(Trouble { reason: reason_of(&error), error: Some(error) });
         }
     }
 
-    fn rewrite(&mut self, place: usize, first: u64) -> io::Result<()> {
+    fn repair(&mut self, place: usize, what: &What) -> io::Result<()> {
+        match what {
+            What::Folder(_) => Ok(()),
+            What::Segment(first, ..) => self.repair_segment(place, *first),
+            What::Cursor(..) => self.repair_cursor(place),
+        }
+    }
+
+    fn repair_segment(&mut self, place: usize, first: u64) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let held = |sequence| -> Option<Record> { shared.lock().lanes[place].get(sequence).cloned() };
-        let log = &mut self.logs[place];
-        let done = log.rewrite(first, held);
+        let done = self.logs[place].rewrite(first, held);
         if done.is_err() {
-            log.segments
-                .iter_mut()
-                .filter(|segment| segment.first == first)
-                .for_each(|segment| segment.broken = true);
+            let found = self.logs[place].segments.iter_mut().find(|segment| segment.first == first);
+            found.into_iter().for_each(|segment| segment.broken = true);
         }
         done
+    }
+
+    fn repair_cursor(&mut self, place: usize) -> io::Result<()> {
+        let log = &mut self.logs[place];
+        let done = log.cursor.replace(self.storage.as_ref());
+        log.cursor.broken = done.is_err();
+        done?;
+        log.safe = log.safe.max(log.cursor.written.map_or(0, |cursor| cursor.floor.sequence));
+        Ok(())
     }
 }

@@ -302,3 +302,34 @@ fn a_file_that_could_be_neither_made_safe_nor_written_anew_is_not_taken_for_safe
     let mut lane = queue.lane(0).expect("nobody has it");
     assert_eq!(deliver(&mut lane, &mut worker, 9), [1, 2, 3, 4]);
 }
+
+#[test]
+fn a_file_that_failed_before_it_had_a_record_does_not_take_its_successor_with_it() {
+    let mut bench = Bench::new(|_| ());
+    bench.options.segment = 4 << 10;
+    let (queue, mut worker) = bench.open();
+    bench.append(&queue, &mut worker, 1..=1);
+    bench.append(&queue, &mut worker, 2..=3);
+    let mut lane = queue.lane(0).expect("nobody has it");
+    assert_eq!(deliver(&mut lane, &mut worker, 9), [1, 2, 3]);
+    let mut appends = 0;
+    bench.storage.fail(move |call, _| {
+        appends += usize::from(call == "append");
+        // the footer of the one before, and its own header
+        let header = call == "append" && appends <= 2;
+        (["append", "truncate"].contains(&call) && !header).then(|| errno(EIO))
+    });
+    bench.append(&queue, &mut worker, 4..=6);
+    assert!(!balanced(&queue).disk_ok);
+    bench.storage.heal();
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(11));
+        while worker.turn() {}
+    }
+    assert!(balanced(&queue).disk_ok);
+    close(&queue, &mut worker);
+    drop((queue, worker, lane));
+    let (queue, mut worker) = bench.open();
+    let mut lane = queue.lane(0).expect("nobody has it");
+    assert_eq!(deliver(&mut lane, &mut worker, 9), [4, 5, 6]);
+}
