@@ -12,10 +12,11 @@
 
 use super::queue::{Queue, Record};
 use crate::collect::collected::{Collected, Said};
-use crate::config::deliver::{Deliver, Output};
+use crate::config::deliver::{Deliver, JOB, Output};
 use exposition::Families;
 use exposition::remote_write::{Batch, Encoder, Scrape, Size};
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -31,9 +32,6 @@ const BYTES: usize = 1 << 20;
 /// Of the sizes that zstd can make of it, the cheapest: half of what snappy makes.
 const LEVEL: i32 = 1;
 
-/// The job, where nobody says another one.
-const JOB: &str = "redvigil";
-
 /// So many targets that are gone are remembered beside those that are there, lest one that comes back begin with a
 /// timestamp that it had.
 const GONE: usize = 1_024;
@@ -43,11 +41,10 @@ pub(super) struct Way {
     job: String,
     external: BTreeMap<String, String>,
     linger: Duration,
-    queue: Queue,
     packs: Vec<Pack>,
     targets: HashMap<Arc<str>, Sent>,
     gone: usize,
-    compressor: Compressor,
+    pen: Pen,
 }
 
 /// What is gathered for a lane.
@@ -79,11 +76,10 @@ impl Way {
             job: String::new(),
             external: BTreeMap::new(),
             linger: Duration::ZERO,
-            queue,
             packs: (0..lanes).map(|_| Pack::default()).collect(),
             targets: HashMap::new(),
             gone: 0,
-            compressor: Compressor::default(),
+            pen: Pen { queue, zstd: None, samples: 0 },
         };
         way.follow(output, deliver);
         way
@@ -103,7 +99,7 @@ impl Way {
     /// Gives all that was gathered to the queue, and goes on with another one.
     pub fn replace(&mut self, output: &Output, queue: Queue) {
         self.flush();
-        self.queue = queue;
+        self.pen = Pen { queue, zstd: self.pen.zstd.take(), samples: 0 };
         let lanes = usize::from(output.queue.lanes.max(1));
         self.packs.resize_with(lanes, Pack::default);
         for (target, sent) in &mut self.targets {
@@ -127,7 +123,7 @@ impl Way {
         let more = samples(&collected.theirs) + samples(&collected.ours);
         let waiting = self.packs[lane].encoder.samples() as usize;
         if waiting > 0 && waiting + more > SAMPLES {
-            self.packs[lane].flush(lane, &self.queue, &mut self.compressor);
+            self.packs[lane].flush(lane, &mut self.pen);
         }
 
         let pack = &mut self.packs[lane];
@@ -152,7 +148,7 @@ impl Way {
             let due = *pack.due.get_or_insert(now + self.linger);
             let is_full = pack.encoder.samples() as usize >= SAMPLES || pack.encoder.size() >= BYTES;
             if is_full || due <= now {
-                pack.flush(lane, &self.queue, &mut self.compressor);
+                pack.flush(lane, &mut self.pen);
             }
         }
         if self.gone > GONE + self.targets.len() / 2 {
@@ -170,33 +166,29 @@ impl Way {
     pub fn flush_due(&mut self, now: Instant) {
         for (lane, pack) in self.packs.iter_mut().enumerate() {
             if pack.due.is_some_and(|due| due <= now) {
-                pack.flush(lane, &self.queue, &mut self.compressor);
+                pack.flush(lane, &mut self.pen);
             }
         }
+    }
+
+    /// Whether the queue has written what it was given.
+    pub fn is_written(&self) -> bool {
+        self.pen.queue.status().total.accepted >= self.pen.samples
     }
 
     /// Gives all that was gathered to the queue.
     pub fn flush(&mut self) {
         for (lane, pack) in self.packs.iter_mut().enumerate() {
-            pack.flush(lane, &self.queue, &mut self.compressor);
+            pack.flush(lane, &mut self.pen);
         }
     }
 }
 
 impl Pack {
-    fn flush(&mut self, lane: usize, queue: &Queue, compressor: &mut Compressor) {
+    fn flush(&mut self, lane: usize, pen: &mut Pen) {
         self.due = None;
-        if self.encoder.is_empty() {
-            return;
-        }
-        let Batch { body, size } = self.encoder.finish();
-        let Size { samples, min_timestamp, max_timestamp, .. } = size;
-        match compressor.compress(&body) {
-            Ok(body) => {
-                queue.append(lane, Record { body: body.into(), samples, min_timestamp, max_timestamp })
-            }
-            // There is no memory for it, and so none to keep it in.
-            Err(error) => error!(%error, samples, "samples are lost: they cannot be compressed"),
+        if !self.encoder.is_empty() {
+            pen.write(lane, self.encoder.finish());
         }
     }
 }
@@ -223,13 +215,30 @@ impl Sent {
     }
 }
 
-/// zstd, which is set up once.
-#[derive(Default)]
-struct Compressor(Option<zstd::bulk::Compressor<'static>>);
+/// Gives requests to the queue.
+struct Pen {
+    queue: Queue,
+    /// Set up once, which costs more than a small request.
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// Samples that the queue was given.
+    samples: u64,
+}
 
-impl Compressor {
-    fn compress(&mut self, body: &[u8]) -> std::io::Result<Vec<u8>> {
-        let zstd = match &mut self.0 {
+impl Pen {
+    fn write(&mut self, lane: usize, Batch { body, size }: Batch) {
+        let Size { samples, min_timestamp, max_timestamp } = size;
+        match self.compress(&body) {
+            Ok(body) => {
+                self.samples += u64::from(samples);
+                self.queue.append(lane, Record { body: body.into(), samples, min_timestamp, max_timestamp });
+            }
+            // There is no memory for it, and so none to keep it in.
+            Err(error) => error!(%error, samples, "samples are lost: they cannot be compressed"),
+        }
+    }
+
+    fn compress(&mut self, body: &[u8]) -> io::Result<Vec<u8>> {
+        let zstd = match &mut self.zstd {
             Some(zstd) => zstd,
             none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
         };

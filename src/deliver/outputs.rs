@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -38,6 +38,9 @@ const HANDOVER: Duration = Duration::from_secs(5);
 
 /// How often is looked at what became of senders.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often is looked whether the queue has written all, at the stop.
+const WRITTEN: Duration = Duration::from_millis(2);
 
 /// Collections that are taken in before others have their turn: a millisecond of work.
 const AT_ONCE: usize = 8;
@@ -128,6 +131,10 @@ pub struct Delivery {
     deliver: Deliver,
     interval: Duration,
     inlet: Inlet,
+    /// Collections that were given up, and how many had been when it was last looked.
+    lost: Lost,
+    lost_before: u64,
+    is_losing: bool,
     wishes: mpsc::Receiver<Wish>,
     shown: watch::Sender<Arc<[Shown]>>,
     running: Vec<Running>,
@@ -145,10 +152,20 @@ impl Delivery {
         // Who asks waits for the answer, so that there is one at most.
         let (wish, wishes) = mpsc::channel(1);
         let (shown, is_shown) = watch::channel(Arc::from([]));
-        let outputs = Outputs { wishes: wish, shown: is_shown, lost };
-        let (running, closing) = (vec![], JoinSet::new());
-        let deliver = deliver.clone();
-        let mut delivery = Self { world, deliver, interval, inlet, wishes, shown, running, closing };
+        let outputs = Outputs { wishes: wish, shown: is_shown, lost: lost.clone() };
+        let mut delivery = Self {
+            world,
+            deliver: deliver.clone(),
+            interval,
+            inlet,
+            lost,
+            lost_before: 0,
+            is_losing: false,
+            wishes,
+            shown,
+            running: vec![],
+            closing: JoinSet::new(),
+        };
         for output in delivery.deliver.outputs.clone() {
             let running = delivery.start(&output)?;
             delivery.running.push(running);
@@ -196,6 +213,16 @@ impl Delivery {
     /// Tells what became of outputs, and starts senders for lanes that have none.
     fn look(&mut self) {
         while self.closing.try_join_next().is_some() {}
+        let lost = self.lost.get();
+        let is_losing = lost > self.lost_before;
+        match (self.is_losing, is_losing) {
+            (false, true) => {
+                warn!(collections = lost, "more is collected than can be taken in: some is lost")
+            }
+            (true, false) => info!(collections = lost, "all that is collected is taken in again"),
+            _ => {}
+        }
+        (self.lost_before, self.is_losing) = (lost, is_losing);
         for running in &mut self.running {
             running.tell(&self.world.events);
             running.send(&self.world.metrics);
@@ -204,11 +231,11 @@ impl Delivery {
 
     async fn apply(&mut self, deliver: Deliver, interval: Duration) -> Result<(), Error> {
         // Their folders may be wanted again.
-        while self.closing.join_next().await.is_some() {}
+        self.closed().await;
         let (old, old_interval) = (self.deliver.clone(), self.interval);
         let outcome = self.reconcile(deliver, interval).await;
         if outcome.is_err() {
-            while self.closing.join_next().await.is_some() {}
+            self.closed().await;
             if let Err(error) = self.reconcile(old, old_interval).await {
                 error!(
                     error = crate::telemetry::log::chain(&error),
@@ -218,6 +245,14 @@ impl Delivery {
         }
         self.publish();
         outcome
+    }
+
+    /// Waits until the queues of outputs that are gone are closed, but not for a disk that hangs.
+    async fn closed(&mut self) {
+        let all = async { while self.closing.join_next().await.is_some() {} };
+        if timeout(2 * HANDOVER, all).await.is_err() {
+            warn!("the queue of an output that is there no more cannot be closed");
+        }
     }
 
     /// Moves to the wished-for state. What is as it should be is left alone.
@@ -249,9 +284,8 @@ impl Delivery {
         let is_wanted = |running: &Running| wanted.iter().any(|output| output.name == running.output.name);
         let (running, gone) = std::mem::take(&mut self.running).into_iter().partition(is_wanted);
         self.running = running;
-        for mut running in gone {
+        for running in gone {
             info!(output = %running.output.name, "the output is there no more; its queue is closed and stays");
-            running.way.flush();
             self.closing.spawn(running.end(None));
         }
         let place = |running: &Running| wanted.iter().position(|output| output.name == running.output.name);
@@ -267,9 +301,7 @@ impl Delivery {
         let log = |output: &Output| config::Queue { linger: Duration::ZERO, ..output.queue.clone() };
         if log(&old) != log(output) {
             // The folder is the same: who has it must let it go first.
-            running.way.flush();
-            running.stop_senders(None).await;
-            running.queue.close().await;
+            running.close(None).await;
             let opened = self.world.queue(output);
             let running = &mut self.running[place];
             match opened {
@@ -310,8 +342,7 @@ impl Delivery {
     /// Sends what can be sent, and closes the queues.
     async fn stop(mut self) {
         let until = Instant::now() + DRAIN;
-        for mut running in self.running {
-            running.way.flush();
+        for running in self.running {
             self.closing.spawn(running.end(Some(until)));
         }
         while self.closing.join_next().await.is_some() {}
@@ -427,11 +458,26 @@ impl Running {
     }
 
     async fn end(mut self, until: Option<Instant>) {
+        self.close(until).await;
+    }
+
+    /// Has what was gathered written, senders end, and the queue closed.
+    async fn close(&mut self, until: Option<Instant>) {
+        self.way.flush();
+        // What is not written yet would not be sent.
+        let patience = until.unwrap_or_else(Instant::now);
+        while !self.way.is_written() && Instant::now() < patience {
+            sleep(WRITTEN).await;
+        }
         self.stop_senders(until).await;
         self.queue.close().await;
         let left = self.queue.status().total;
+        let (output, lost) = (&self.output.name, left.dropped.get(queue::Reason::Closed));
         if left.pending > 0 {
-            info!(output = %self.output.name, samples = left.pending, "what was not delivered waits in its folder");
+            info!(%output, samples = left.pending, "what was not delivered waits in its folder");
+        }
+        if lost > 0 {
+            warn!(%output, samples = lost, "what waited in memory is lost");
         }
     }
 }

@@ -8,7 +8,8 @@ use testbed::{Certificates, Receiver, Reply};
 #[test]
 fn headers_and_words_go_to_the_receiver_and_nowhere_else() {
     let receiver = Receiver::start();
-    receiver.answer([Reply::status(401).body("who are you?")]);
+    let body = "who are you? not hunter2, not Basic bWU6aHVudGVyMg==, not by ?token=hunter2";
+    receiver.answer([Reply::status(401).body(body)]);
     let push = push_with(&receiver, Version::V2, |endpoint| {
         endpoint.url.path = "/push?token=hunter2".into();
         endpoint.headers = vec![
@@ -26,7 +27,10 @@ fn headers_and_words_go_to_the_receiver_and_nowhere_else() {
     let types: Vec<_> = request.headers.iter().filter(|(name, _)| name == "content-type").collect();
     assert_eq!((types.len(), types[0].1.starts_with("application/x-protobuf")), (1, true));
     let told = format!("{:?}", push.view());
-    assert!(!told.contains("hunter2") && told.contains("who are you?"), "{told}");
+    assert!(
+        !told.contains("hunter2") && !told.contains("aHVudGVyMg") && told.contains("who are you?"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -85,7 +89,12 @@ fn tls_is_verified_and_its_files_are_read_again() {
     assert_eq!(push.outcome(), (1, vec![]));
     push.push(&["a:1"]);
     assert_eq!(push.outcome(), (2, vec![]));
-    assert_eq!(receiver.stored().len(), 2);
+    assert_eq!((receiver.stored().len(), receiver.connections()), (2, 1));
+    // A connection that was made with what a file said before is not used any more.
+    let text = std::fs::read_to_string(&ca).expect("a file");
+    std::fs::write(&ca, format!("{text}\n")).expect("written");
+    push.push(&["a:1"]);
+    assert_eq!((push.outcome(), receiver.connections()), ((3, vec![]), 2));
 }
 
 #[test]

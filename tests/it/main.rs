@@ -23,8 +23,10 @@
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
+//! - `push`: from real servers to a receiver
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
+//! - [`delivery`]: what is pushed, through the end of either side
 //! - [`differential`]: beside the exporter that ours replaces
 
 mod follow;
@@ -33,6 +35,7 @@ mod page;
 mod acl;
 mod behaviours;
 mod credentials;
+mod delivery;
 mod differential;
 mod failover;
 mod health;
@@ -42,6 +45,7 @@ mod key_scans;
 mod many;
 mod names;
 mod prometheus;
+mod push;
 mod random;
 mod refusals;
 mod resharding;

@@ -8,7 +8,6 @@ use exposition::{Builder, Desc};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
-use tokio::task::JoinHandle;
 
 static NUMBER: Desc = Desc::gauge("n", "A number.");
 
@@ -51,7 +50,7 @@ fn world(root: &Path) -> World {
 struct Bench {
     outputs: Outputs,
     outlet: Option<Outlet>,
-    run: JoinHandle<()>,
+    run: JoinSet<()>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,7 +61,9 @@ impl Bench {
         let wanted = deliver(outputs);
         let opened = Delivery::open(world(root), (&wanted, SECOND), (outlet.lost(), inlet));
         let (delivery, outputs) = opened.expect("it can be had");
-        Self { outputs, outlet: Some(outlet), run: tokio::spawn(delivery.run()) }
+        let mut run = JoinSet::new();
+        run.spawn(delivery.run());
+        Self { outputs, outlet: Some(outlet), run }
     }
 
     async fn apply(&self, outputs: &[&Arc<Output>]) -> Result<(), Error> {
@@ -88,7 +89,7 @@ impl Bench {
     async fn holds(&self, pending: u64) {
         let held = async {
             while self.outputs.shown()[0].queue.status().total.pending != pending {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
         };
         let found = || self.outputs.shown()[0].queue.status().total;
@@ -99,7 +100,8 @@ impl Bench {
     async fn stop(mut self) {
         self.outlet = None;
         let patience = DRAIN + HANDOVER;
-        tokio::time::timeout(patience, self.run).await.expect("it ends").expect("no panic");
+        let ended = tokio::time::timeout(patience, self.run.join_next()).await.expect("it ends");
+        ended.expect("it ran").expect("no panic");
     }
 }
 
@@ -143,7 +145,7 @@ async fn an_output_that_moves_keeps_what_waits() {
     // The one who sends there now is at work.
     let is_tried = async {
         while shown[0].board.view().requests.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(10 * SECOND, is_tried).await.expect("it is tried");

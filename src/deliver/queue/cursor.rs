@@ -39,6 +39,8 @@ pub(super) struct Cursor {
     pub(super) held: u64,
     /// Why their file went.
     pub(super) reason: Option<Reason>,
+    /// The last one that may have been delivered before the process that wrote this began.
+    pub(super) repeated: u64,
     pub(super) end: End,
     /// The run of the machine.
     pub(super) boot: u128,
@@ -49,9 +51,15 @@ impl Cursor {
         let mut out = vec![];
         out.extend(MAGIC.to_le_bytes());
         out.extend(1u32.to_le_bytes());
-        for number in
-            [turn, self.acked.sequence, self.acked.total, self.floor.sequence, self.floor.total, self.held]
-        {
+        for number in [
+            turn,
+            self.acked.sequence,
+            self.acked.total,
+            self.floor.sequence,
+            self.floor.total,
+            self.held,
+            self.repeated,
+        ] {
             out.extend(number.to_le_bytes());
         }
         out.extend(self.boot.to_le_bytes());
@@ -71,13 +79,14 @@ impl Cursor {
             acked: Place { sequence: number(16)?, total: number(24)? },
             floor: Place { sequence: number(32)?, total: number(40)? },
             held: number(48)?,
-            boot: u128::from_le_bytes(slot.get(56..72)?.try_into().ok()?),
-            end: match slot[72] {
+            repeated: number(56)?,
+            boot: u128::from_le_bytes(slot.get(64..80)?.try_into().ok()?),
+            end: match slot[80] {
                 1 => End::UnderWay,
                 2 => End::Clean,
                 _ => End::None,
             },
-            reason: Reason::ALL.get(usize::from(slot[73])).copied(),
+            reason: Reason::ALL.get(usize::from(slot[81])).copied(),
         };
         Some((number(8)?, cursor))
     }
@@ -181,6 +190,7 @@ mod tests {
             acked: Place { sequence: number, total: number * 10 },
             floor: Place { sequence: number + 1, total: number * 10 + 5 },
             held: 5,
+            repeated: 3,
             reason: Some(Reason::Age),
             end: End::UnderWay,
             boot: u128::MAX - u128::from(number),

@@ -7,6 +7,7 @@ use super::cursor::CursorFile;
 use super::ring::Place;
 use super::segment::{self, FOOTER, Footer, HEADER, Head, Header};
 use super::storage::{File, Storage, append_all};
+use super::trouble::is_lost;
 use super::walk::{Step, Walk};
 use super::{Moment, Record};
 use std::collections::VecDeque;
@@ -37,6 +38,8 @@ pub(super) struct Segment {
     pub(super) wrote: u64,
     /// Up to where that is safe.
     pub(super) synced: u64,
+    /// Whether `fdatasync` failed and it could not be written anew.
+    pub(super) broken: bool,
     /// What it takes on disk, with what is kept for it.
     pub(super) size: u64,
     /// Open while it is appended to, or not safe.
@@ -76,6 +79,8 @@ pub(super) enum Read {
     Lost(Place),
     /// There is nothing up to there, and that is known.
     Skip(Place),
+    /// It cannot be said now.
+    Later,
     /// Nothing.
     Nothing,
 }
@@ -136,6 +141,7 @@ impl Log {
             end: HEADER as u64,
             wrote: HEADER as u64,
             synced: 0,
+            broken: false,
             size: room,
             file: Some(file),
         });
@@ -159,8 +165,8 @@ impl Log {
 
     /// Appends records, as many as one call takes, and says how many. After an error none of them is there.
     pub(super) fn append(&mut self, before: Place, records: &[Record]) -> io::Result<usize> {
-        let Some(last) = self.segments.back_mut() else { return Ok(0) };
-        let Some(file) = &last.file else { return Ok(0) };
+        let Some(last) = self.segments.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(file) = &last.file else { return Err(io::ErrorKind::NotFound.into()) };
         self.buffer.clear();
         let (mut place, mut at, mut taken) = (before, last.end, 0);
         let (mut min, mut max) = (last.min_timestamp, last.max_timestamp);
@@ -194,6 +200,15 @@ impl Log {
         last.size = last.size.max(at);
         self.end = place;
         Ok(taken)
+    }
+
+    /// Closes all files but the one that is appended to: they are not made safe.
+    pub(super) fn let_go(&mut self) {
+        let last = self.segments.len().saturating_sub(1);
+        for segment in self.segments.iter_mut().take(last) {
+            segment.synced = segment.wrote;
+            segment.file = None;
+        }
     }
 
     /// Removes the oldest file from the list. It is the caller's to remove it from the disk.
@@ -244,10 +259,11 @@ impl Log {
                 Some(file) => Arc::clone(file),
                 None => match self.storage.open(&self.folder.join(segment::name(segment.first))) {
                     Ok(file) => file,
-                    Err(_) => {
+                    Err(error) if is_lost(&error) => {
                         self.damage.push("segment");
                         return Read::Lost(segment.last);
                     }
+                    Err(_) => return Read::Later,
                 },
             };
             self.walk = Some((segment.first, Walk::new(file)));
@@ -324,10 +340,10 @@ impl Log {
         }
         file.sync()?;
         self.storage.rename(&new, &path)?;
-        self.storage.sync_folder(&self.folder)?;
-        rewritten.synced = rewritten.wrote;
+        (rewritten.synced, rewritten.broken) = (rewritten.wrote, false);
         self.segments[at] = rewritten;
         self.walk = None;
+        self.folder_unsynced = self.storage.sync_folder(&self.folder).is_err();
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use super::state::Shared;
 use super::status::Disk;
 use super::storage::Storage;
 use super::sync::Syncer;
-use super::worker::{HOUSE, Trouble, Worker, reason_of};
+use super::trouble::{Trouble, reason_of};
+use super::worker::{HOUSE, Worker};
 use super::{Error, Options};
 use crate::config::deliver as config;
 use std::io;
@@ -50,6 +51,10 @@ pub(super) fn open(
 ) -> Result<(Arc<Shared>, Worker), Error> {
     let failed = |source| Error::Folder { path: folder.to_owned(), source };
     storage.create_folder(folder).map_err(failed)?;
+    // what is safe in it is not, as long as its own name is not: `queue`, the folder above that, and where that is
+    for above in folder.ancestors().skip(1).take(3) {
+        let _ = storage.sync_folder(above);
+    }
     let lock = storage.lock(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Error::Busy(folder.to_owned()),
         _ => failed(error),

@@ -10,6 +10,7 @@ use super::ring::{Place, Ring};
 use super::segment::{self, FOOTER, Footer, HEADER, Header};
 use super::status::Disk;
 use super::storage::{File, Storage, append_all, read_full_at};
+use super::trouble::is_lost;
 use super::walk::{Step, Walk};
 use std::collections::VecDeque;
 use std::io;
@@ -35,7 +36,7 @@ struct Found {
     anew: bool,
     last: u64,
     samples: u64,
-    /// Samples of it up to the settled one, where that was come past.
+    /// Samples of it up to the settled one, where that is in it; too few where what is around that is damaged, too.
     settled: Option<u64>,
     min_timestamp: i64,
     max_timestamp: i64,
@@ -98,7 +99,10 @@ pub(super) fn open(
         }
         let looked = look(storage.as_ref(), &path, first, base.sequence, disk);
         let Ok(Some(mut found)) = looked else {
-            if looked.is_err() {
+            if let Err(error) = looked {
+                if !is_lost(&error) {
+                    return Err(error);
+                }
                 *disk.corrupt.entry("segment").or_default() += 1;
             }
             quarantine.put_file(storage.as_ref(), &path, index, disk);
@@ -131,6 +135,7 @@ pub(super) fn open(
             end: found.end,
             wrote: found.size,
             synced: 0,
+            broken: false,
             size: found.size,
             file: None,
         });
@@ -142,6 +147,13 @@ pub(super) fn open(
     let acked = match (found.cursor, log.segments.front()) {
         (None, Some(oldest)) => Place { sequence: oldest.first - 1, total: oldest.before },
         _ => base,
+    };
+    // what is missing at the front is counted now and not at the next start again
+    let acked = match log.segments.iter().find(|segment| segment.last.sequence > acked.sequence) {
+        Some(next) if next.first > acked.sequence + 1 => {
+            Place { sequence: next.first - 1, total: next.before }
+        }
+        _ => acked,
     };
     let mut ring = Ring::new(generation, index, acked, log.end);
     let (mut records, mut samples) = (0, 0);
@@ -156,16 +168,18 @@ pub(super) fn open(
     ring.counts.recovered = samples + lost_samples + held;
     ring.counts.dropped.add(Reason::Corrupt, lost_samples);
     ring.counts.dropped.add(cursor.reason.unwrap_or(Reason::Corrupt), held);
-    ring.repeated = match (found.cursor, cursor.end) {
+    let repeated = match (found.cursor, cursor.end) {
         (None, _) => log.end.sequence,
-        // the last word of the cursor may be in the slot that is damaged
-        (Some(_), _) if found.damaged > 0 => acked.sequence + 2,
-        (Some(_), End::Clean) => 0,
-        (Some(_), End::UnderWay) => acked.sequence + 1,
+        (Some(_), End::Clean) if found.damaged == 0 => 0,
+        (Some(_), End::UnderWay) if found.damaged == 0 => acked.sequence + 1,
         // the cursor may be older than what was settled, where the machine went down
-        (Some(_), End::None) if Some(cursor.boot) == storage.boot() => acked.sequence + 1,
-        (Some(_), End::None) => log.end.sequence,
+        _ if Some(cursor.boot) != storage.boot() => log.end.sequence,
+        // the last word of the cursor may be in the slot that is damaged
+        _ if found.damaged > 0 => acked.sequence + 2,
+        _ => acked.sequence + 1,
     };
+    // one that was not read since is no less in doubt than it was
+    ring.repeated = repeated.max(cursor.repeated);
     ring.oldest_on_disk = log.oldest_timestamp(acked);
     Ok((log, ring))
 }
@@ -183,6 +197,7 @@ fn settled(first: u64, base: Place) -> Segment {
         end: HEADER as u64,
         wrote: 0,
         synced: 0,
+        broken: false,
         size: 0,
         file: None,
     }
@@ -208,7 +223,7 @@ fn look(
         anew: header.is_some_and(|header| header.anew),
         last: 0,
         samples: 0,
-        settled: None,
+        settled: (first <= settled).then_some(0),
         min_timestamp: i64::MAX,
         max_timestamp: i64::MIN,
         end: HEADER as u64,
@@ -258,8 +273,11 @@ fn scan(found: &mut Found, first: u64, settled: u64) {
                 found.end = walk.place();
                 found.min_timestamp = found.min_timestamp.min(head.min_timestamp);
                 found.max_timestamp = found.max_timestamp.max(head.max_timestamp);
-                if head.sequence == settled {
+                // where that one is damaged, the one behind it says as much
+                if head.sequence <= settled {
                     found.settled = Some(found.samples);
+                } else if head.sequence == settled + 1 && first <= settled {
+                    found.settled = Some(u64::from(head.before));
                 }
             }
             Step::Lost => {}

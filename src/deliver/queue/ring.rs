@@ -199,8 +199,7 @@ impl Ring {
         if delivered > 0 || record.samples == 0 {
             self.highest_delivered = self.highest_delivered.max(Some(record.max_timestamp));
         }
-        self.counts.pending -= u64::from(record.samples);
-        self.counts.pending_records -= 1;
+        self.gone(u64::from(record.samples), 1);
         if self.floor.sequence >= sequence {
             self.acked = self.floor;
         } else {
@@ -210,6 +209,18 @@ impl Ring {
         }
         self.pop_settled();
         true
+    }
+
+    /// These wait no more, and are counted already. Where files contradict each other, there may be more or less of
+    /// them than was found at the start: what was found is then corrected, so that the counters balance.
+    fn gone(&mut self, samples: u64, records: u64) {
+        let counts = &mut self.counts;
+        counts.recovered += samples.saturating_sub(counts.pending);
+        counts.pending = counts.pending.saturating_sub(samples);
+        counts.pending_records = counts.pending_records.saturating_sub(records);
+        if counts.pending_records == 0 {
+            counts.dropped.add(Reason::Corrupt, std::mem::take(&mut counts.pending));
+        }
     }
 
     /// All up to that place leave, but for the record under way, and count with a reason. Those that are not there
@@ -225,10 +236,8 @@ impl Ring {
             samples = samples.saturating_sub(u64::from(flight.entry.record.samples));
             records -= 1;
         }
-        samples = samples.min(self.counts.pending);
         self.counts.dropped.add(reason, samples);
-        self.counts.pending -= samples;
-        self.counts.pending_records = self.counts.pending_records.saturating_sub(records);
+        self.gone(samples, records);
         self.reason = Some(reason);
         self.skip(to);
         samples
@@ -268,6 +277,15 @@ impl Ring {
         }
     }
 
+    /// Drops the newest that is in memory alone and neither under way nor being written; `false` where there is none.
+    pub(super) fn drop_newest(&mut self, reason: Reason) -> bool {
+        let found = self.droppable().is_some();
+        if found {
+            self.remove(self.records.len() - 1, reason);
+        }
+        found
+    }
+
     /// Drops what waited too long in memory alone.
     pub(super) fn expire(&mut self, too_old: i64) {
         while let Some(at) = self.droppable().filter(|at| self.records[*at].max_timestamp < too_old) {
@@ -303,10 +321,10 @@ impl Ring {
             return None;
         }
         let record = self.records.pop_front()?;
-        let bytes = weight(&record);
+        let mut bytes = weight(&record);
         self.bytes -= bytes;
         if let Some(flight) = self.flight.as_mut().filter(|flight| flight.entry.sequence == self.first) {
-            flight.bytes = bytes;
+            flight.bytes = std::mem::take(&mut bytes);
         }
         self.first += 1;
         Some(bytes)
@@ -337,10 +355,10 @@ impl Ring {
         self.unwritten().1.map(weight).sum()
     }
 
-    /// It is in the log up to there; those that were being written are accepted.
-    pub(super) fn wrote(&mut self, to: Place) {
+    /// It is in the log up to there, which accepts them; up to `end` it is being written.
+    pub(super) fn wrote(&mut self, to: Place, end: u64) {
         self.written = to;
-        self.writing = to.sequence;
+        self.writing = end;
         self.accept(to.sequence);
     }
 
@@ -352,11 +370,12 @@ impl Ring {
             floor: self.floor.max(self.acked),
             held: held.map_or(0, |flight| u64::from(flight.entry.record.samples)),
             reason: held.and(self.reason),
+            repeated: self.repeated,
             ..Cursor::default()
         }
     }
 
-    /// Whether that what was settled last is still to be written down.
+    /// Whether what was settled or dropped last is still to be written down.
     pub(super) fn unpersisted(&self) -> bool {
         self.acked.sequence > self.persisted && self.acked.sequence <= self.written.sequence
     }

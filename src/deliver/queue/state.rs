@@ -108,6 +108,8 @@ impl Shared {
             Some(Reason::Closed)
         } else if record.body.len() > LARGEST_BODY {
             Some(Reason::TooLarge)
+        } else if state.has_disk && record.body.len() as u64 + 1024 > self.config.max_bytes {
+            Some(Reason::Size)
         } else {
             state.make_room(place, weight(&record), &self.config).err()
         };
@@ -140,18 +142,17 @@ impl Shared {
     pub(super) fn oldest(&self, place: usize) -> Option<Entry> {
         let too_old = self.too_old();
         let mut state = self.lock();
-        if !state.may_read(place) || state.must_wait(place) {
+        if !state.may_read(place) {
             return None;
         }
         let ring = &mut state.lanes[place];
-        if let Some(entry) = ring.oldest(too_old) {
-            return Some(entry.clone());
-        }
-        if ring.next_is_on_disk() && !ring.wanted {
-            ring.wanted = true;
+        let entry = ring.oldest(too_old).cloned();
+        let ask = entry.is_none() && ring.next_is_on_disk() && !std::mem::replace(&mut ring.wanted, true);
+        let wait = state.must_wait(place);
+        if ask || wait {
             self.tell(state);
         }
-        None
+        entry.filter(|_| !wait)
     }
 
     pub(super) fn settle(&self, place: usize, sequence: u64, settled: &Settled) -> bool {
@@ -308,6 +309,20 @@ impl State {
             memory = self.memory();
         }
         Ok(())
+    }
+
+    /// Gives up what is too much, after a record came from the disk.
+    pub(super) fn trim(&mut self, place: usize, config: &config::Queue) {
+        while self.memory() > config.memory {
+            let reason = self.blocked.unwrap_or(Reason::RingFull);
+            let oldest_goes = self.blocked.is_some() && config.on_full == config::OnFull::DropOldest;
+            let gone = self.forget().is_some()
+                || oldest_goes && self.drop_oldest(place, reason)
+                || self.lanes.iter_mut().any(|ring| ring.drop_newest(reason));
+            if !gone {
+                return;
+            }
+        }
     }
 
     /// Forgets a record that is in the log, of the lane that takes most.

@@ -8,7 +8,8 @@ use super::cursor::Cursor;
 use super::log::Log;
 use super::state::Shared;
 use super::storage::{File, Storage};
-use super::worker::{Trouble, Worker, reason_of};
+use super::trouble::{Trouble, reason_of};
+use super::worker::Worker;
 use super::{Moment, Record};
 use crate::config::deliver::Fsync;
 use std::io;
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How many files of a lane are open at once to be made safe.
+const FILES: usize = 64;
 
 /// Something to be made safe.
 pub(super) struct Item {
@@ -108,8 +112,11 @@ impl Log {
         }
         for at in 0..self.segments.len() {
             let segment = &self.segments[at];
-            if segment.synced >= segment.wrote {
+            if segment.synced >= segment.wrote || segment.broken {
                 continue;
+            }
+            if items.len() >= FILES {
+                break;
             }
             let (first, wrote) = (segment.first, segment.wrote);
             let file = segment.file.clone().map_or_else(|| self.storage.open(&self.path(first)), Ok);
@@ -136,6 +143,7 @@ impl Worker {
             return;
         }
         self.next_sync = now.steady + interval;
+        self.mend();
         let logs = self.logs.iter_mut().enumerate();
         let items: Vec<Item> = logs.flat_map(|(place, log)| log.unsynced(place)).collect();
         if items.is_empty() {
@@ -146,6 +154,25 @@ impl Worker {
             _ => {
                 let outcomes = carry_out(self.storage.as_ref(), items);
                 self.learn(outcomes);
+            }
+        }
+    }
+
+    /// Writes anew what could not be at the first try. A call of `fdatasync` on the file that failed would say that
+    /// all is well.
+    fn mend(&mut self) {
+        if self.shared.lock().blocked.is_some() {
+            return;
+        }
+        for place in 0..self.logs.len() {
+            let segments = self.logs[place].segments.iter();
+            let broken: Vec<u64> =
+                segments.filter(|segment| segment.broken).map(|segment| segment.first).collect();
+            for first in broken {
+                if let Err(error) = self.rewrite(place, first) {
+                    self.count_error(&error);
+                    return self.block(Trouble { reason: reason_of(&error), error: Some(error) });
+                }
             }
         }
     }
@@ -242,17 +269,31 @@ impl Worker {
     fn repair(&mut self, place: usize, what: &What) -> io::Result<()> {
         match what {
             What::Folder(_) => Ok(()),
-            What::Segment(first, ..) => {
-                let shared = Arc::clone(&self.shared);
-                let held = |sequence| -> Option<Record> { shared.lock().lanes[place].get(sequence).cloned() };
-                self.logs[place].rewrite(*first, held)
-            }
+            What::Segment(first, ..) => self.rewrite(place, *first),
             What::Cursor(..) => {
                 let log = &mut self.logs[place];
-                log.cursor.replace(self.storage.as_ref())?;
+                if let Err(error) = log.cursor.replace(self.storage.as_ref()) {
+                    // it is written again, and with it the page
+                    log.cursor.written = None;
+                    return Err(error);
+                }
                 log.safe = log.safe.max(log.cursor.written.map_or(0, |cursor| cursor.floor.sequence));
                 Ok(())
             }
         }
+    }
+
+    fn rewrite(&mut self, place: usize, first: u64) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let held = |sequence| -> Option<Record> { shared.lock().lanes[place].get(sequence).cloned() };
+        let log = &mut self.logs[place];
+        let done = log.rewrite(first, held);
+        if done.is_err() {
+            log.segments
+                .iter_mut()
+                .filter(|segment| segment.first == first)
+                .for_each(|segment| segment.broken = true);
+        }
+        done
     }
 }

@@ -4,10 +4,11 @@
 //! delays neither the reader nor what is settled. What is slow (`fdatasync`) has a thread of its own.
 
 use super::cursor::{Cursor, End};
-use super::log::{Log, Read};
+use super::log::Log;
 use super::ring::{Place, weight};
 use super::state::{Shared, State};
 use super::sync::Syncer;
+use super::trouble::{Trouble, errno, reason_of};
 use super::{Moment, Reason, Record, storage::Storage};
 use crate::config::deliver::{Durability, Fsync};
 use std::io;
@@ -46,12 +47,6 @@ pub struct Worker {
     pub(super) lock: Option<Box<dyn Send + Sync>>,
 }
 
-/// Why a record could not be written.
-pub(super) struct Trouble {
-    pub(super) reason: Reason,
-    pub(super) error: Option<io::Error>,
-}
-
 impl Worker {
     /// Does what there is to do, or a piece of it; `true`: there is more. Waits for the disk and nothing else.
     pub fn turn(&mut self) -> bool {
@@ -59,6 +54,9 @@ impl Worker {
         let closing = {
             let mut state = self.shared.lock();
             state.work = false;
+            if state.closed {
+                return false;
+            }
             state.closing
         };
         if closing {
@@ -132,6 +130,9 @@ impl Worker {
         if state.blocked.is_some() {
             next = next.min(self.again);
         }
+        if state.lanes.iter().any(|ring| ring.wanted) {
+            next = next.min(now + Duration::from_secs(1));
+        }
         if self.shared.config.durability == Durability::Spill {
             next = next.min(now + Duration::from_secs(1));
         }
@@ -178,6 +179,7 @@ impl Worker {
         for place in 0..self.logs.len() {
             let Some((before, records, left)) = self.batch(place, now, all) else { continue };
             more |= left;
+            let end = before.sequence + records.len() as u64;
             let mut at = before;
             let mut rest = &records[..];
             while !rest.is_empty() {
@@ -186,6 +188,11 @@ impl Worker {
                         let samples: u64 = rest[..taken].iter().map(|record| u64::from(record.samples)).sum();
                         at = Place { sequence: at.sequence + taken as u64, total: at.total + samples };
                         rest = &rest[taken..];
+                        if self.shared.config.fsync == Fsync::Always {
+                            self.sync_lane(place);
+                        }
+                        // at once: its file may have to go for the next
+                        self.shared.lock().lanes[place].wrote(at, end);
                     }
                     Err(trouble) => {
                         self.block(trouble);
@@ -193,13 +200,7 @@ impl Worker {
                     }
                 }
             }
-            if at != before && self.shared.config.fsync == Fsync::Always {
-                self.sync_lane(place);
-            }
             let mut state = self.shared.lock();
-            if at != before {
-                state.lanes[place].wrote(at);
-            }
             state.lanes[place].writing = state.lanes[place].written.sequence;
             drop(state);
             self.shared.wake(place);
@@ -269,57 +270,11 @@ impl Worker {
             let least = size + (super::segment::HEADER + super::segment::FOOTER) as u64;
             let room = self.room(self.segment.max(least), least, now)?;
             self.logs[place].roll(before, room, now).map_err(trouble)?;
-        }
-        self.logs[place].append(before, records).map_err(trouble)
-    }
-
-    /// Gets what readers wait for.
-    fn read(&mut self) {
-        for place in 0..self.logs.len() {
-            loop {
-                let (base, wanted) = {
-                    let state = self.shared.lock();
-                    (state.lanes[place].base(), state.lanes[place].wanted)
-                };
-                if !wanted {
-                    break;
-                }
-                let read = self.logs[place].read(base);
-                let too_old = self.shared.too_old();
-                let mut state = self.shared.lock();
-                for part in self.logs[place].damage.drain(..) {
-                    *state.disk.corrupt.entry(part).or_default() += 1;
-                }
-                let ring = &mut state.lanes[place];
-                match read {
-                    Read::Record(before, record) => {
-                        ring.leave(before, Reason::Corrupt);
-                        if record.max_timestamp < too_old {
-                            let total = before.total + u64::from(record.samples);
-                            ring.leave(Place { sequence: before.sequence + 1, total }, Reason::Age);
-                        } else {
-                            ring.fly(before.sequence + 1, record);
-                        }
-                    }
-                    Read::Lost(to) => {
-                        ring.leave(to, Reason::Corrupt);
-                    }
-                    Read::Skip(to) => ring.skip(to),
-                    // the log has less than it says: what is missing is lost
-                    Read::Nothing => {
-                        let written = ring.written;
-                        ring.leave(written, Reason::Corrupt);
-                    }
-                }
-                if !ring.next_is_on_disk() {
-                    ring.wanted = false;
-                }
-                let limit = self.shared.config.memory;
-                while state.memory() > limit && state.forget().is_some() {}
-                drop(state);
-                self.shared.wake_all();
+            if self.shared.config.fsync == Fsync::Never {
+                self.logs[place].let_go();
             }
         }
+        self.logs[place].append(before, records).map_err(trouble)
     }
 
     /// Says what the disk has.
@@ -337,7 +292,6 @@ impl Worker {
         self.failed = true;
         let mut state = self.shared.lock();
         for ring in &mut state.lanes {
-            ring.writing = ring.written.sequence;
             ring.accept(ring.end() - 1);
         }
         let before = state.blocked.replace(trouble.reason);
@@ -412,29 +366,5 @@ impl Drop for Worker {
         self.lock = None;
         self.shared.lock().closed = true;
         self.shared.ended.notify_waiters();
-    }
-}
-
-/// What an error means for records.
-pub(super) fn reason_of(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero => {
-            Reason::DiskFull
-        }
-        _ => Reason::RingFull,
-    }
-}
-
-/// The name of an error, one of a closed set.
-fn errno(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::WriteZero => "ENOSPC",
-        io::ErrorKind::QuotaExceeded => "EDQUOT",
-        io::ErrorKind::ReadOnlyFilesystem => "EROFS",
-        io::ErrorKind::PermissionDenied => "EACCES",
-        io::ErrorKind::NotFound => "ENOENT",
-        io::ErrorKind::FileTooLarge => "EFBIG",
-        _ if error.raw_os_error() == Some(5) => "EIO",
-        _ => "other",
     }
 }

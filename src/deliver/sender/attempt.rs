@@ -20,8 +20,8 @@ use tracing::{info, warn};
 
 /// How much of a body is told.
 const TOLD: usize = 1024;
-/// How often it is told that samples are refused.
-const QUIET: Duration = Duration::from_secs(30);
+/// How often it is told that samples are refused, or that delivery fails.
+pub(super) const QUIET: Duration = Duration::from_secs(30);
 
 /// Why a record is still there.
 #[derive(Clone, Debug)]
@@ -71,6 +71,9 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             }
         }
         let samples = self.settle();
+        if let Some(part) = self.metadata.take() {
+            self.send_metadata(part).await;
+        }
         Ok(Left { samples, took })
     }
 
@@ -109,16 +112,21 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             Asked { format, samples, may_fall_back: receiver.may_fall_back(), is_first: receiver.is_first() };
         let size = body.len();
         let request = self.course.request(format, body, work.attempts);
+        // Still so where a stop broke it off.
+        work.may_be_known |= std::mem::replace(&mut work.is_under_way, true);
         let begun = Instant::now();
         let answer = self.transport.send(&request, begun + self.course.output.endpoint().timeout).await;
         *took = begun.elapsed();
-        let told = Told::of(&answer, format, (self.clock)());
+        work.is_under_way = false;
+        let mut told = Told::of(&answer, format, (self.clock)());
+        told.text = self.transport.redacted(&told.text);
         self.course.board.answered(format, told.code, *took, work.attempts > 0);
         work.attempts = work.attempts.saturating_add(1);
         work.may_be_known |= told.is_second;
         match verdict(asked, told.outcome) {
             Verdict::Accepted { rejected } => {
-                self.accepted(format, size, samples, rejected, &told.text).await
+                receiver.took(format, size);
+                self.accepted(format, samples, rejected, &told.text)
             }
             Verdict::FallBack => self.fall_back(told.code),
             Verdict::Refused { written } => self.refused(format, samples, written, &told.text).await,
@@ -142,29 +150,17 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         }
     }
 
-    async fn accepted(
-        &mut self,
-        format: Format,
-        size: usize,
-        samples: u32,
-        rejected: u32,
-        text: &str,
-    ) -> Step {
-        let receiver = self.course.receiver.clone();
-        receiver.took(format, size);
+    fn accepted(&mut self, format: Format, samples: u32, rejected: u32, text: &str) -> Step {
+        let receiver = &self.course.receiver;
         let Some(work) = &mut self.work else { return Step::More };
         work.delivered = work.delivered.saturating_add(samples - rejected);
-        let part = work.parts.front().cloned();
-        let fell_back = work.format == Some(format) && format == Format::V1;
-        work.next();
-        if fell_back && receiver.format(Instant::now()) == Format::V2 {
-            self.speak_v1("400 to the first request");
+        if format == Format::V1 && receiver.metadata_is_due(Instant::now()) {
+            self.metadata = work.parts.front().cloned();
         }
-        if format == Format::V1
-            && receiver.metadata_is_due(Instant::now())
-            && let Some(part) = part
-        {
-            self.send_metadata(&part).await;
+        let was_tried = work.format == Some(Format::V1);
+        work.next();
+        if was_tried {
+            self.speak_v1("400 to 2.0, success of 1.0");
         }
         if rejected > 0 {
             let reason = self.work.as_ref().map_or(queue::Reason::Rejected, Work::refused);
@@ -183,7 +179,9 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
     }
 
     fn speak_v1(&self, reason: &str) {
-        self.course.receiver.fall_back(Instant::now());
+        if !self.course.receiver.fall_back(Instant::now()) {
+            return; // another lane found out
+        }
         self.course.board.fell_back(Format::V2, Format::V1);
         let output = &self.course.output.name;
         info!(%output, reason, "the receiver does not know remote write 2.0; 1.0 is spoken for a day");
@@ -243,8 +241,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
     }
 
     /// Tells a receiver of 1.0 what the families of a part are. Whether it arrives does not matter.
-    async fn send_metadata(&mut self, part: &Part) {
-        let part = part.clone();
+    async fn send_metadata(&mut self, part: Part) {
         let Ok(Some(body)) = tokio::task::spawn_blocking(move || part.metadata()).await else { return };
         let request = self.course.request(Format::V1, body, 0);
         let begun = Instant::now();

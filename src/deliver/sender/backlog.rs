@@ -64,6 +64,8 @@ pub trait Transport: Send {
     fn close(&mut self);
     /// Whether a file with who we are changed since it was read.
     fn is_outdated(&self) -> bool;
+    /// A text without what is secret about us.
+    fn redacted(&self, text: &str) -> String;
 }
 
 impl Transport for Client {
@@ -77,5 +79,8 @@ impl Transport for Client {
 
     fn is_outdated(&self) -> bool {
         Self::is_outdated(self)
+    }
+    fn redacted(&self, text: &str) -> String {
+        Self::redacted(self, text)
     }
 }

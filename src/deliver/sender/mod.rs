@@ -36,13 +36,13 @@ use attempt::Failure;
 use backlog::{Backlog, Transport, Waiting};
 use bytes::Bytes;
 use pace::{Meter, Pace};
-use parts::Work;
+use parts::{Part, Work};
 use receiver::Receiver;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often is looked whether a file with who we are changed, while we are refused.
 const LOOK: Duration = Duration::from_secs(1);
@@ -105,6 +105,8 @@ pub struct Sender<B = Waiting, T = http::Client> {
     transport: T,
     /// The record that is under way.
     work: Option<Work>,
+    /// What a receiver of 1.0 is told the metadata of, once the record is settled.
+    metadata: Option<Part>,
     /// Failures since the last success, and when the first of them was.
     failures: u32,
     failing_since: Instant,
@@ -120,6 +122,8 @@ pub struct Sender<B = Waiting, T = http::Client> {
     random: fastrand::Rng,
     /// When a refusal was logged last, and how many were not since then.
     told: Option<(Instant, u64)>,
+    /// When a failure was logged last.
+    told_failure: Option<Instant>,
     clock: fn() -> SystemTime,
 }
 
@@ -131,6 +135,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         Self {
             lane,
             work: None,
+            metadata: None,
             failures: 0,
             failing_since: now,
             probes: 0,
@@ -142,6 +147,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             sent_total: 0,
             random: fastrand::Rng::new(),
             told: None,
+            told_failure: None,
             clock: SystemTime::now,
             course: course.clone(),
             backlog,
@@ -205,7 +211,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
             let after = self.last.as_ref().and_then(|failure| failure.after);
             let pause = pauses::retry(self.failures, after, self.random.f64());
             self.wait(stop, pause).await?;
-            self.take().await;
+            stop.run_until_cancelled(self.take()).await?;
             match self.deliver().await {
                 Ok(left) => {
                     self.pace.capped(left.samples, left.took, Instant::now());
@@ -221,12 +227,17 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         self.transport.close();
         let last = self.last.as_ref();
         let (is_held, after) = last.map_or((false, None), |last| (last.is_held(), last.after));
-        let mut left = pauses::probe(self.probes, is_held, after, self.random.f64());
-        // A new token is tried at once.
-        while !left.is_zero() && !(is_held && self.transport.is_outdated()) {
-            let step = left.min(LOOK);
-            self.wait(stop, step).await?;
-            left -= step;
+        let pause = pauses::probe(self.probes, is_held, after, self.random.f64());
+        let (receiver, begun) = (self.course.receiver.clone(), Instant::now());
+        let returns = receiver.returns();
+        loop {
+            let left = pause.saturating_sub(begun.elapsed());
+            // Another lane found it well, or there is a new token: at once.
+            let is_better = receiver.returns() != returns || (is_held && self.transport.is_outdated());
+            if is_better || (left.is_zero() && receiver.may_probe(pause, Instant::now())) {
+                break;
+            }
+            self.wait(stop, if left.is_zero() { LOOK } else { left.min(LOOK) }).await?;
         }
         Some(State::Probing)
     }
@@ -238,6 +249,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         match outcome {
             Ok(left) => {
                 self.probes = 0;
+                self.course.receiver.returned();
                 self.pace.capped(left.samples, left.took, Instant::now());
                 Some(State::Recovering)
             }
@@ -336,6 +348,10 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
         if state == State::Live || state == State::Degraded {
             self.course.board.note(self.lane, |lane| lane.limit = None);
         }
+        if state == State::Degraded {
+            self.sent = Meter::new(self.sent_total, Instant::now());
+            self.course.board.note(self.lane, |lane| lane.sent = 0.0);
+        }
         let (output, lane) = (&self.course.output.name, self.lane);
         match (before, state) {
             (State::Retrying | State::Live | State::Recovering, State::Degraded) => {
@@ -346,7 +362,7 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
                 info!(%output, lane, "the receiver is back; what waited is sent");
             }
             (State::Recovering, State::Live) => info!(%output, lane, "all that waited is sent"),
-            (State::Retrying, State::Live) => info!(%output, lane, "delivery goes on"),
+            (State::Retrying, State::Live) => debug!(%output, lane, "delivery goes on"),
             _ => {}
         }
     }
@@ -355,7 +371,12 @@ impl<B: Backlog, T: Transport> Sender<B, T> {
     fn failed(&mut self, failure: Failure) {
         if self.failures == 0 {
             self.failing_since = Instant::now();
-            warn!(output = %self.course.output.name, lane = self.lane, error = failure.text, "delivery failed");
+            // A receiver that fails now and then is told of now and then.
+            if self.told_failure.is_none_or(|told| told.elapsed() >= attempt::QUIET) {
+                self.told_failure = Some(Instant::now());
+                let output = &self.course.output.name;
+                warn!(%output, lane = self.lane, error = failure.text, "delivery failed");
+            }
         }
         self.failures = self.failures.saturating_add(1);
         let failures = self.failures;

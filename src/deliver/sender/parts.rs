@@ -48,6 +48,8 @@ pub struct Work {
     pub is_split_by_refusal: bool,
     /// Whether the receiver may have it already.
     pub may_be_known: bool,
+    /// Whether a request for it was begun and not ended.
+    pub is_under_way: bool,
     /// The format of this record alone.
     pub format: Option<Format>,
     /// How often its first part was sent.
@@ -84,6 +86,7 @@ impl Work {
             is_split: false,
             is_split_by_refusal: false,
             may_be_known: entry.may_be_repeated,
+            is_under_way: false,
             format: None,
             attempts: 0,
             delivered: 0,

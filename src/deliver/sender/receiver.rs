@@ -43,6 +43,10 @@ struct Known {
     splits: u32,
     refilled: Instant,
     metadata_sent: Option<Instant>,
+    /// When a lane probed it last.
+    probed: Option<Instant>,
+    /// How often it came back.
+    returns: u64,
 }
 
 impl Receiver {
@@ -62,6 +66,8 @@ impl Receiver {
             splits: SPLITS,
             refilled: now,
             metadata_sent: None,
+            probed: None,
+            returns: 0,
         };
         Self { speaks, known: Mutex::new(known) }
     }
@@ -88,9 +94,12 @@ impl Receiver {
         !self.lock().took_v2
     }
 
-    /// It does not know 2.0.
-    pub fn fall_back(&self, now: Instant) {
-        self.lock().fell_back = Some(now);
+    /// It does not know 2.0. `false`: that was known.
+    pub fn fall_back(&self, now: Instant) -> bool {
+        let mut known = self.lock();
+        let is_new = known.fell_back.is_none();
+        known.fell_back.get_or_insert(now);
+        is_new
     }
 
     /// It took a body of that size.
@@ -142,6 +151,27 @@ impl Receiver {
         is_due
     }
 
+    /// Whether a lane that wants to probe it at that pause may: then it counts as probed. Lanes do not probe one by one what
+    /// one of them can find out.
+    pub fn may_probe(&self, pause: Duration, now: Instant) -> bool {
+        let mut known = self.lock();
+        let may = known.probed.is_none_or(|probed| now.duration_since(probed) >= pause);
+        if may {
+            known.probed = Some(now);
+        }
+        may
+    }
+
+    /// A probe succeeded.
+    pub fn returned(&self) {
+        self.lock().returns += 1;
+    }
+
+    /// How often one did.
+    pub fn returns(&self) -> u64 {
+        self.lock().returns
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -167,7 +197,7 @@ mod tests {
         assert_eq!((receiver.format(now), receiver.is_first()), (Format::V2, true));
         receiver.took(Format::V2, 9);
         assert!(!receiver.is_first());
-        receiver.fall_back(now);
+        assert!(receiver.fall_back(now) && !receiver.fall_back(now + Duration::from_secs(60)));
         assert_eq!(receiver.format(now + MEMORY - Duration::from_secs(1)), Format::V1);
         assert_eq!((receiver.format(now + MEMORY), receiver.is_first()), (Format::V2, true));
     }

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::rt::Executor as _;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -41,8 +42,25 @@ pub(super) struct Connection {
     asks: Asks,
     /// What TLS was made with.
     config: Option<Arc<ClientConfig>>,
-    /// Drives it; aborted when dropped.
-    _task: JoinSet<()>,
+    tasks: Tasks,
+}
+
+/// What drives a connection: aborted with it, so that one to a host that is gone holds nothing.
+#[derive(Clone, Debug, Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, future: F) {
+        let mut tasks = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // How it ended is told to who asks.
+        tasks.spawn(async { drop(future.await) });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.tasks.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).abort_all();
+    }
 }
 
 #[derive(Debug)]
@@ -92,26 +110,25 @@ impl Connection {
         version: Version,
     ) -> Result<Self, Error> {
         let refuse = |source| Error::Http { server: place.server.clone(), source };
-        let mut task = JoinSet::new();
+        let tasks = Tasks::default();
         let stream = TokioIo::new(stream);
         let asks = match version {
             Version::V1 => {
                 let mut builder = http1::Builder::new();
                 builder.max_headers(HEADERS).max_buf_size(HEADER_SIZE);
                 let (asks, connection) = builder.handshake(stream).await.map_err(refuse)?;
-                // How it ended is told to who asks.
-                task.spawn(async { drop(connection.await) });
+                tasks.execute(connection);
                 Asks::V1(asks)
             }
             Version::V2 => {
-                let mut builder = http2::Builder::new(TokioExecutor::new());
+                let mut builder = http2::Builder::new(tasks.clone());
                 builder.max_header_list_size(HEADER_SIZE as u32);
                 let (asks, connection) = builder.handshake(stream).await.map_err(refuse)?;
-                task.spawn(async { drop(connection.await) });
+                tasks.execute(connection);
                 Asks::V2(asks)
             }
         };
-        Ok(Self { asks, config, _task: task })
+        Ok(Self { asks, config, tasks })
     }
 
     /// Whether it is over.

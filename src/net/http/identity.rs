@@ -55,6 +55,25 @@ impl Identity {
         self.file.as_ref().is_some_and(Stamp::is_outdated)
     }
 
+    /// A text without the values of our headers.
+    pub(super) fn redacted(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        let values = self.made.iter().flat_map(HeaderMap::values).filter(|value| value.is_sensitive());
+        for value in values.filter_map(|value| value.to_str().ok()) {
+            // `Bearer` and `Basic` are no secrets.
+            let secret = value.split_once(' ').map_or(value, |(_, secret)| secret);
+            if !secret.is_empty() {
+                text = text.replace(secret, "***");
+            }
+        }
+        if let Auth::Basic { password: Word::Given(password), .. } = &self.auth
+            && !password.is_empty()
+        {
+            text = text.replace(password.expose(), "***");
+        }
+        text
+    }
+
     fn make(&self) -> Result<HeaderMap, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("redvigil/", env!("CARGO_PKG_VERSION"))));
@@ -161,6 +180,22 @@ mod tests {
         check(Some(" another \n"), Ok("Bearer another"));
         check(Some(&"x".repeat(70_000)), Err("cannot read F: it is too large for a word"));
         check(Some("third"), Ok("Bearer third"));
+    }
+
+    #[test]
+    fn what_a_receiver_repeats_is_taken_out() {
+        fn check(auth: Auth, headers: &[(&str, &str)], text: &str, expected: &str) {
+            let mut identity = identity(auth, headers);
+            identity.headers().expect("headers");
+            assert_eq!(identity.redacted(text), expected);
+        }
+        check(Auth::None, &[], "no word of it", "no word of it");
+        check(Auth::Bearer(given("t0ken")), &[], "Bearer t0ken, t0ken!", "Bearer ***, ***!");
+        let basic = Auth::Basic { user: "Aladdin".into(), password: given("open sesame") };
+        let text = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ== is Aladdin:open sesame";
+        check(basic, &[], text, "Basic *** is Aladdin:***");
+        check(Auth::None, &[("X-Key", "hunter2")], "not hunter2", "not ***");
+        check(Auth::None, &[("X-Key", "")], "nothing", "nothing");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Client {
     clients: Arc<tls::Clients>,
     version: Version,
     identity: Identity,
+    /// The query of the URL, which may hold a secret.
+    query: Option<Box<str>>,
     open: Option<Connection>,
 }
 
@@ -76,7 +78,7 @@ pub struct Answer {
     pub trailers: HeaderMap,
     /// The beginning of the body.
     pub body: Bytes,
-    /// Whether the request was sent a second time, since a connection that had been idle broke.
+    /// Whether the request was sent before, on a connection that had been idle and broke.
     pub is_second: bool,
 }
 
@@ -255,6 +257,7 @@ impl Client {
             clients,
             version,
             identity: Identity::new(endpoint),
+            query: endpoint.url.path.split_once('?').map(|(_, query)| query.into()),
             open: None,
         }
     }
@@ -280,16 +283,31 @@ impl Client {
         self.identity.is_outdated()
     }
 
+    /// A text without what is secret about us: receivers repeat what they were sent.
+    pub fn redacted(&self, text: &str) -> String {
+        let text = self.identity.redacted(text);
+        match &self.query {
+            Some(query) if !query.is_empty() => text.replace(&**query, "***"),
+            _ => text,
+        }
+    }
+
     async fn send_twice(&mut self, request: &Request, deadline: Instant) -> Result<Answer, Error> {
         let identity = self.identity.headers()?;
         if let Some(mut connection) = self.usable()? {
             match self.exchange(&mut connection, request, &identity, deadline).await {
                 Ok((answer, is_whole)) => return Ok(self.keep(connection, answer, is_whole)),
-                Err(Error::Http { source, .. }) if is_stale(&source) => {}
+                Err(Error::Http { server, source }) if is_stale(&source) => {
+                    // What was never sent did not arrive.
+                    let is_second = !source.is_canceled();
+                    let anew = self.send_anew(request, &identity, deadline).await;
+                    let first = || Error::Http { server, source };
+                    let anew = anew.map_err(|error| if is_second { first() } else { error });
+                    let (answer, connection, is_whole) = anew?;
+                    return Ok(self.keep(connection, Answer { is_second, ..answer }, is_whole));
+                }
                 Err(error) => return Err(error),
             }
-            let (answer, connection, is_whole) = self.send_anew(request, &identity, deadline).await?;
-            return Ok(self.keep(connection, Answer { is_second: true, ..answer }, is_whole));
         }
         let (answer, connection, is_whole) = self.send_anew(request, &identity, deadline).await?;
         Ok(self.keep(connection, answer, is_whole))
@@ -358,7 +376,7 @@ impl Client {
         let until = match self.version {
             Version::V1 => deadline.min(Instant::now() + BODY),
             // The verdict of gRPC stands behind the body.
-            Version::V2 => deadline - Duration::from_millis(50),
+            Version::V2 => deadline,
         };
         let (body, trailers) = read(body, until).await;
         let answer = Answer {
@@ -404,3 +422,6 @@ async fn read(mut body: Incoming, until: Instant) -> (Bytes, Option<HeaderMap>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

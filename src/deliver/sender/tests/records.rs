@@ -170,8 +170,8 @@ async fn a_record_that_cannot_be_read_costs_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_of_the_receiver_are_told_as_they_are_in_one_line() {
+async fn words_of_the_receiver_are_told_without_secrets() {
     let world = run(Version::V2, &[&["a"]], |_, _| status(503)).await;
     let told = world.view().last_failure.expect("a failure");
-    assert_eq!(told.text, "the receiver answered 503: as it is");
+    assert_eq!(told.text, "the receiver answered 503: as it was");
 }

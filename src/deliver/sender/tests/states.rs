@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::deliver::board::State::{Degraded, Live, Probing, Recovering, Retrying};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -112,6 +113,44 @@ async fn a_new_token_is_tried_at_once() {
     tokio::join!(run_for(&mut sender, seconds(8.0)), token);
     check_pauses(&world.pauses(), &[4.0]);
     assert_eq!(world.view().state(), Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_lane_probes_for_all_of_them() {
+    let one = World::new(Version::V2, None);
+    let other = World { known: Arc::default(), arrived: Arc::default(), ..one.clone() };
+    let is_well = Arc::new(AtomicBool::new(false));
+    let script = |is_well: &Arc<AtomicBool>| {
+        let is_well = is_well.clone();
+        move |_: usize, _: &Request| if is_well.load(Ordering::Relaxed) { taken() } else { status(401) }
+    };
+    one.push(&["a"]);
+    other.push(&["b"]);
+    let (mut first, mut second) = (one.sender(script(&is_well)), other.sender(script(&is_well)));
+    let well = async {
+        sleep(seconds(310.0)).await;
+        is_well.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(run_for(&mut first, seconds(350.0)), run_for(&mut second, seconds(350.0)), well);
+    let mut times = [one.times(), other.times()].concat();
+    times.sort();
+    // The first two were no probes; the last one is that of the lane that heard of the return.
+    let probes = &times[2..times.len() - 1];
+    assert!(probes.windows(2).all(|pair| pair[1] - pair[0] >= seconds(27.0)), "{times:?}");
+    assert!(probes.len() >= 9, "{times:?}");
+    assert!(times[times.len() - 1] - times[times.len() - 2] <= seconds(1.0), "{times:?}");
+    assert_eq!((one.settled().len(), other.settled().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stop_broke_off_may_have_arrived() {
+    let world = World::new(Version::V1, None);
+    world.push(&["a"]);
+    let mut sender = world.sender(|number, _| if number == 0 { Reply::Silence } else { status(400) });
+    run_for(&mut sender, seconds(1.0)).await;
+    sender.drain(Instant::now() + seconds(1.0)).await;
+    let dropped = vec![(crate::deliver::queue::Reason::PossibleDuplicate, 1)];
+    assert_eq!(world.settled(), [Settled { delivered: 0, dropped }]);
 }
 
 #[tokio::test(start_paused = true)]

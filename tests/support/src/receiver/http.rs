@@ -59,7 +59,17 @@ pub(super) fn serve(shared: &Arc<Shared>, port: u16, tls: Option<Arc<ServerConfi
 
 /// Answers request after request.
 fn converse(shared: &Shared, stream: &mut dyn Stream, socket: &TcpStream, number: usize) -> io::Result<()> {
-    while let Some((head, body)) = read(stream)? {
+    while let Some((head, length)) = read_head(stream)? {
+        if let Some((limit, reply)) = lock(&shared.early).clone()
+            && length > limit
+        {
+            let reply = Reply { trouble: Trouble::None, ..reply };
+            answer(shared, stream, socket, &reply)?;
+            pause_for(shared, Duration::from_millis(20));
+            return reset(socket);
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
         let _under_way = shared.begin();
         let reply = shared.take(received(&head, body, number));
         if !answer(shared, stream, socket, &reply)? {
@@ -69,8 +79,8 @@ fn converse(shared: &Shared, stream: &mut dyn Stream, socket: &TcpStream, number
     Ok(())
 }
 
-/// A request: its head and its body. `None`: the client hung up.
-fn read(stream: &mut dyn Stream) -> io::Result<Option<(String, Vec<u8>)>> {
+/// The head of a request and the length of its body. `None`: the client hung up.
+fn read_head(stream: &mut dyn Stream) -> io::Result<Option<(String, usize)>> {
     let mut head = vec![];
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -84,9 +94,7 @@ fn read(stream: &mut dyn Stream) -> io::Result<Option<(String, Vec<u8>)>> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     });
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body)?;
-    Ok(Some((head, body)))
+    Ok(Some((head, length.unwrap_or(0))))
 }
 
 fn received(head: &str, body: Vec<u8>, connection: usize) -> Received {

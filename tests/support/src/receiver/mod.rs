@@ -188,6 +188,8 @@ pub struct Receiver {
 /// What its threads share.
 struct Shared {
     plan: Mutex<Plan>,
+    /// What is answered to a request whose body is not read.
+    early: Mutex<Option<(usize, Reply)>>,
     received: Mutex<Vec<Received>>,
     stored: Mutex<Vec<Sample>>,
     open: Mutex<Vec<(usize, TcpStream)>>,
@@ -224,6 +226,7 @@ impl Receiver {
     fn launch(scheme: &'static str, serve: impl FnOnce(&Arc<Shared>, u16) + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             plan: Mutex::new(Box::new(|_| Reply::accepted())),
+            early: Mutex::default(),
             received: Mutex::default(),
             stored: Mutex::default(),
             open: Mutex::default(),
@@ -263,6 +266,11 @@ impl Receiver {
     /// Answers as that says from now on.
     pub fn answer_by(&self, plan: impl FnMut(&Received) -> Reply + Send + 'static) {
         *lock(&self.shared.plan) = Box::new(plan);
+    }
+
+    /// Answers that to what is larger, before its body was read, which is never read; the connection is reset a moment later.
+    pub fn refuse_early(&self, size: usize, reply: Reply) {
+        *lock(&self.shared.early) = Some((size, reply));
     }
 
     /// All requests that arrived whole.

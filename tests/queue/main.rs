@@ -1,0 +1,17 @@
+//! The queue of an output against everything that a disk does: deaths at each call, faults, damage.
+//!
+//! - [`simulated`]: the disk; [`life`]: a process that has a queue on it, and what it was seen to do
+//! - [`promises`]: the promises G1 to G5, each a test of its name; [`crashes`]: what they are asked about
+//! - [`faults`]: calls that fail; [`damage`]: files that are not what was written; [`model`]: any of it, at random
+//! - [`kill`]: a real process on a real file system that is killed
+//!
+//! What a newcomer would get wrong: nothing here looks into the queue. What it promises is to be seen from outside.
+
+mod crashes;
+// mod damage;
+// mod faults;
+// mod kill;
+mod life;
+// mod model;
+mod promises;
+mod simulated;
