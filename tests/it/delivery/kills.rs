@@ -92,7 +92,7 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
     let url = receiver().write_url();
     let output = remote_write(&url, version);
     let queue = format!("min_free: 0, lanes: {lanes}, linger: {linger}");
-    let mut push = Setup { targets: 4, interval: 100, output: &output, queue: &queue }.start();
+    let mut push = Setup { targets: 4, small: true, interval: 150, output: &output, queue: &queue }.start();
     let weather = Weather::start(arrivals.clone(), Dice(dice.below(u64::MAX)));
     let (mut ends, mut said, mut lives) = (Ends::default(), 0, Vec::new());
     let started = Instant::now();
@@ -257,7 +257,8 @@ fn an_oom_kill_loses_nothing_that_was_accepted() {
     let mut arrivals = Arrivals::start(NUMBERS);
     let output = remote_write(&arrivals.write_url(), "auto");
     let mut push =
-        Setup { targets: 4, interval: 100, output: &output, queue: "min_free: 0, linger: 0s" }.start();
+        Setup { targets: 4, small: true, interval: 150, output: &output, queue: "min_free: 0, linger: 0s" }
+            .start();
     push.collect(5);
     arrivals.down();
     push.collect(5);

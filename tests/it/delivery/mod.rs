@@ -59,6 +59,8 @@ struct Push {
 struct Setup<'a> {
     /// How many targets.
     targets: usize,
+    /// Whether they say little beside their numbers.
+    small: bool,
     /// `global.scrape_interval`, in milliseconds.
     interval: u64,
     /// The destination: `remote_write: { … }`, and further keys of the output.
@@ -78,7 +80,8 @@ impl Setup<'_> {
     /// Everything but our exporter.
     fn prepare(self) -> Push {
         let folder = tempfile::tempdir().expect("a folder");
-        let targets = Numbered::start_many(self.targets);
+        let target = if self.small { Numbered::start_small } else { Numbered::start };
+        let targets = (0..self.targets).map(|_| target()).collect();
         let document = format!(
             "global: {{ scrape_interval: {0}ms, scrape_timeout: {0}ms }}\n\
              services:\n- name: numbers\n  file_sd: {{ files: [targets.json] }}\n\
@@ -147,12 +150,13 @@ impl Push {
     }
 
     /// Ends it for good: what it could not send any more in its last moments waits on the disk, so it is started once more
-    /// to send that.
+    /// to send that, with nobody to collect.
     fn finish(&mut self) {
         self.stop();
+        self.list(self.targets.len());
         self.start();
         self.drain();
-        self.kill();
+        self.stop();
     }
 
     /// What it says of its output's samples now, on `/-/metrics`. The equation has to hold.

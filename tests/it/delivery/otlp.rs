@@ -9,8 +9,14 @@ fn check(protocol: &str) {
     let rotel = Rotel::start();
     let proxy = Proxy::start(if protocol == "grpc" { rotel.grpc_port() } else { rotel.http_port() });
     let output = format!("otlp: {{ endpoint: \"http://{}\", protocol: {protocol} }}", proxy.address());
-    let mut push =
-        Setup { targets: 3, interval: 200, output: &output, queue: "min_free: 0, linger: 50ms" }.start();
+    let mut push = Setup {
+        targets: 3,
+        small: false,
+        interval: 200,
+        output: &output,
+        queue: "min_free: 0, linger: 50ms",
+    }
+    .start();
     push.collect(4);
     push.drain();
     proxy.set(Fault::Refuse);
@@ -48,7 +54,8 @@ fn rotel_has_every_collection_by_http() {
 fn victoria_metrics_has_every_collection_by_otlp() {
     let mut store = Store::victoria_metrics().start();
     let output = format!("otlp: {{ endpoint: \"{}\", protocol: http }}", store.otlp_url());
-    let mut push = Setup { targets: 3, interval: 200, output: &output, queue: "min_free: 0" }.start();
+    let mut push =
+        Setup { targets: 3, small: false, interval: 200, output: &output, queue: "min_free: 0" }.start();
     push.collect(5);
     store.stop();
     push.collect(6);

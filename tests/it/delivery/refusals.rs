@@ -17,7 +17,8 @@ fn an_expired_token_loses_nothing_and_a_new_one_is_read() {
         arrivals.write_url(),
         token.display()
     );
-    let mut push = Setup { targets: 3, interval: 200, output: &output, queue: "min_free: 0" }.start();
+    let mut push =
+        Setup { targets: 3, small: false, interval: 200, output: &output, queue: "min_free: 0" }.start();
     push.collect(5);
     push.drain();
     arrivals.only_with("second");
@@ -42,6 +43,7 @@ fn poison(store: &Store, version: &str) {
     const TARGETS: usize = 20;
     let mut push = Setup {
         targets: TARGETS,
+        small: false,
         interval: 500,
         output: &remote_write(&store.write_url(), version),
         queue: "min_free: 0, linger: 250ms",

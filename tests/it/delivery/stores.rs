@@ -28,6 +28,7 @@ fn check(store: StoreBuilder, way: &Way) -> Verdict {
     let url = format!("http://127.0.0.1:{}/api/v1/write", proxy.port());
     let mut push = Setup {
         targets: 3,
+        small: false,
         interval: 200,
         output: &remote_write(&url, way.version),
         queue: "min_free: 0, linger: 50ms",
@@ -193,6 +194,7 @@ fn who_may_speak_2_0_alone_keeps_everything_from_a_receiver_that_does_not_know_i
     let store = Store::victoria_metrics().start();
     let push = Setup {
         targets: 2,
+        small: false,
         interval: 200,
         output: &remote_write(&store.write_url(), "2.0"),
         queue: "min_free: 0",
@@ -214,6 +216,7 @@ fn series_of_a_member_that_leaves_end_at_once() {
         let store = Store::prometheus(part).start();
         let push = Setup {
             targets: 2,
+            small: false,
             interval: 200,
             output: &remote_write(&store.write_url(), "auto"),
             queue: "min_free: 0",

@@ -24,6 +24,10 @@ pub struct Handed {
 /// How long the server says that it runs already when it is started.
 const UPTIME: u64 = 1000;
 
+/// INFO of a server that says little.
+const SMALL: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0\r\nuptime_in_seconds:0\r\n\
+                     # Stats\r\ntotal_commands_processed:0\r\n# Replication\r\nrole:master\r\n";
+
 type Ledger = Arc<Mutex<Vec<Handed>>>;
 
 /// A running server that hands out numbers. It ends when this is dropped.
@@ -39,12 +43,21 @@ impl fmt::Debug for Numbered {
 }
 
 impl Numbered {
-    /// Starts one on a free port.
+    /// Starts one on a free port, which has all to say that a Redis 7.0.15 has.
     pub fn start() -> Self {
+        Self::saying(std::str::from_utf8(INFO).expect("INFO was recorded as text"))
+    }
+
+    /// Starts one that says little beside its numbers, for tests of many collections.
+    pub fn start_small() -> Self {
+        Self::saying(SMALL)
+    }
+
+    fn saying(text: &str) -> Self {
         let port = Port::take();
         let ledger = Ledger::default();
         let shared = Arc::clone(&ledger);
-        let info = Info::new(port.number());
+        let info = Info::new(text, port.number());
         let server = ScriptedServer::builder().port(port).start(move |command| {
             if !command[0].eq_ignore_ascii_case(b"INFO") {
                 return Action::Default;
@@ -55,11 +68,6 @@ impl Numbered {
             Action::bulk(info.text(number))
         });
         Self { server, ledger }
-    }
-
-    /// Starts so many.
-    pub fn start_many(count: usize) -> Vec<Self> {
-        (0..count).map(|_| Self::start()).collect()
     }
 
     /// `127.0.0.1:PORT`: also its label `instance`.
@@ -78,15 +86,14 @@ impl Numbered {
     }
 }
 
-/// INFO of a Redis 7.0.15, with a run id of its own, a growing uptime and the number.
+/// INFO with a run id of its own, a growing uptime and the number.
 struct Info {
     pieces: [String; 3],
     started: Instant,
 }
 
 impl Info {
-    fn new(port: u16) -> Self {
-        let text = std::str::from_utf8(INFO).expect("INFO was recorded as text");
+    fn new(text: &str, port: u16) -> Self {
         let (head, rest) = cut(text, "run_id:");
         let (middle, rest) = cut(rest, "uptime_in_seconds:");
         let (between, tail) = cut(rest, "total_commands_processed:");
@@ -120,6 +127,13 @@ mod tests {
 
     #[test]
     fn each_question_gets_the_next_number_and_is_remembered() {
+        let small = Numbered::start_small();
+        let mut client = Connection::tcp(small.server.port()).expect("it listens");
+        let info = client.command(&["INFO"]).expect("an answer").text();
+        assert!(
+            info.ends_with("\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n"),
+            "{info}"
+        );
         let server = Numbered::start();
         let mut client = Connection::tcp(server.server.port()).expect("it listens");
         for number in 1..=3 {
