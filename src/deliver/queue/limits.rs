@@ -8,7 +8,8 @@ use super::Reason;
 use super::cursor::Cursor;
 use super::log::Log;
 use super::ring::Place;
-use super::worker::{HOUSE, Trouble, Worker};
+use super::trouble::Trouble;
+use super::worker::{HOUSE, Worker};
 use crate::config::deliver::{Fsync, OnFull};
 use std::time::Duration;
 
