@@ -10,8 +10,8 @@
 mod crashes;
 mod damage;
 mod faults;
-// mod kill;
+mod kill;
 mod life;
-// mod model;
+mod model;
 mod promises;
 mod simulated;
