@@ -8,8 +8,8 @@
 //! What a newcomer would get wrong: nothing here looks into the queue. What it promises is to be seen from outside.
 
 mod crashes;
-// mod damage;
-// mod faults;
+mod damage;
+mod faults;
 // mod kill;
 mod life;
 // mod model;

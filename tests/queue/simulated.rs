@@ -23,6 +23,8 @@ pub const START: i64 = 1_800_000_000_000;
 pub mod errno {
     /// Input or output failed.
     pub const EIO: i32 = 5;
+    /// Too many files are open.
+    pub const EMFILE: i32 = 24;
     /// No room on the file system.
     pub const ENOSPC: i32 = 28;
     /// The file system can only be read.
