@@ -37,6 +37,8 @@ pub(super) struct Segment {
     pub(super) wrote: u64,
     /// Up to where that is safe.
     pub(super) synced: u64,
+    /// Whether the system forgot something of it that it could not make safe: it is to be written anew.
+    pub(super) broken: bool,
     /// What it takes on disk, with what is kept for it.
     pub(super) size: u64,
     /// Open while it is appended to, or not safe.
@@ -144,6 +146,7 @@ impl Log {
             end: HEADER as u64,
             wrote: HEADER as u64,
             synced: 0,
+            broken: false,
             size: room,
             file: Some(file),
         });
@@ -342,7 +345,7 @@ impl Log {
         }
         file.sync()?;
         self.storage.rename(&new, &path)?;
-        rewritten.synced = rewritten.wrote;
+        (rewritten.synced, rewritten.broken) = (rewritten.wrote, false);
         self.segments[at] = rewritten;
         self.walk = None;
         self.folder_unsynced = self.storage.sync_folder(&self.folder).is_err();

@@ -134,6 +134,7 @@ pub(super) fn open(
             end: found.end,
             wrote: found.size,
             synced: 0,
+            broken: false,
             size: found.size,
             file: None,
         });
@@ -145,6 +146,13 @@ pub(super) fn open(
     let acked = match (found.cursor, log.segments.front()) {
         (None, Some(oldest)) => Place { sequence: oldest.first - 1, total: oldest.before },
         _ => base,
+    };
+    // what is missing at the front is counted now and not at the next start again
+    let acked = match log.segments.iter().find(|segment| segment.last.sequence > acked.sequence) {
+        Some(next) if next.first > acked.sequence + 1 => {
+            Place { sequence: next.first - 1, total: next.before }
+        }
+        _ => acked,
     };
     let mut ring = Ring::new(generation, index, acked, log.end);
     let (mut records, mut samples) = (0, 0);
@@ -188,6 +196,7 @@ fn settled(first: u64, base: Place) -> Segment {
         end: HEADER as u64,
         wrote: 0,
         synced: 0,
+        broken: false,
         size: 0,
         file: None,
     }

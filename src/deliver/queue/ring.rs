@@ -37,8 +37,6 @@ pub(super) struct Ring {
     pub(super) floor: Place,
     /// Why the file of the one under way went, where [`Ring::floor`] is past it.
     pub(super) reason: Option<Reason>,
-    /// The last one that a receiver had.
-    settled: u64,
     /// All up to it are settled, and that is written down.
     pub(super) persisted: u64,
     /// The last one in the log.
@@ -185,7 +183,6 @@ impl Ring {
             return false;
         };
         self.moved = now;
-        self.settled = sequence;
         let record = flight.entry.record;
         let mut left = record.samples;
         let mut take = |samples: u32| {
@@ -378,9 +375,9 @@ impl Ring {
         }
     }
 
-    /// Whether that what was settled last is still to be written down.
+    /// Whether what was settled or dropped last is still to be written down.
     pub(super) fn unpersisted(&self) -> bool {
-        self.settled > self.persisted && self.settled <= self.written.sequence
+        self.acked.sequence > self.persisted && self.acked.sequence <= self.written.sequence
     }
 
     /// A record that is in memory, by its number.

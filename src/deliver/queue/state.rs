@@ -142,18 +142,17 @@ impl Shared {
     pub(super) fn oldest(&self, place: usize) -> Option<Entry> {
         let too_old = self.too_old();
         let mut state = self.lock();
-        if !state.may_read(place) || state.must_wait(place) {
+        if !state.may_read(place) {
             return None;
         }
         let ring = &mut state.lanes[place];
-        if let Some(entry) = ring.oldest(too_old) {
-            return Some(entry.clone());
-        }
-        if ring.next_is_on_disk() && !ring.wanted {
-            ring.wanted = true;
+        let entry = ring.oldest(too_old).cloned();
+        let ask = entry.is_none() && ring.next_is_on_disk() && !std::mem::replace(&mut ring.wanted, true);
+        let wait = state.must_wait(place);
+        if ask || wait {
             self.tell(state);
         }
-        None
+        entry.filter(|_| !wait)
     }
 
     pub(super) fn settle(&self, place: usize, sequence: u64, settled: &Settled) -> bool {

@@ -325,6 +325,8 @@ impl Worker {
                 if !ring.next_is_on_disk() {
                     ring.wanted = false;
                 }
+                // what was dropped on the way is written down before the next is sent
+                state.work |= state.lanes[place].unpersisted();
                 state.trim(place, &self.shared.config);
                 drop(state);
                 self.shared.wake_all();

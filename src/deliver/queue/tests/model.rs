@@ -138,7 +138,8 @@ impl Model {
         let after = life.queue.status();
         if !in_memory && !failed {
             // what was settled last may not have been written down
-            let recovered = after.total.recovered;
+            // and what is missing in the midst is found missing at each start
+            let recovered = after.total.recovered - after.total.dropped.get(Reason::Corrupt);
             let may = [
                 Some(before.total.pending),
                 settled.map(|settled| before.total.pending + u64::from(settled)),
