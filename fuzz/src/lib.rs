@@ -3,6 +3,10 @@
 //!
 //! Nothing may panic, and what is stated here must hold whatever the bytes are.
 
+mod queue;
+
+pub use queue::queue_recover;
+
 use exposition::{Format, Page, negotiate};
 use redvigil::collect::run::{Buffers, Request, run};
 use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
@@ -41,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("config_document", config_document),
     ("sentinel_replies", |data| _ = sentinel_replies(data)),
     ("sentinel_events", sentinel_events),
+    ("queue_recover", queue_recover),
 ];
 
 /// Runs one target on its bytes.

@@ -219,6 +219,14 @@ fn whatever_a_sentinel_says_is_read_or_refused() {
 }
 
 #[test]
+fn whatever_the_files_of_a_queue_are_it_opens_and_counts() {
+    let mut random = fastrand::Rng::with_seed(4);
+    let seeds: Vec<Vec<u8>> =
+        (0..200).map(|_| (0..random.usize(6..60)).map(|_| random.u8(..)).collect()).collect();
+    feed_with(&seeds, ROUNDS / 3, fuzz::queue_recover);
+}
+
+#[test]
 fn every_target_has_its_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut files: Vec<String> = fs::read_dir(folder)
