@@ -153,12 +153,17 @@ fn a_damaged_cursor_repeats_and_loses_nothing() {
             numbers.len() as u32 - (RECORDS - settled)
         };
         for bit in 0..whole.len() * 8 {
+            // between the two slots is nothing
+            let is_slot = bit / 8 % 512 < 128;
+            if !is_slot && bit % 129 != 0 {
+                continue;
+            }
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let again = check(Some(bytes), &format!("bit {bit}"));
             assert!(again <= 1, "bit {bit}: {again} are sent again");
         }
-        for length in (0..whole.len()).step_by(3) {
+        for length in (0..whole.len()).step_by(7) {
             check(Some(whole[..length].to_vec()), &format!("{length} bytes"));
         }
         check(Some(vec![0; whole.len()]), "zeros");

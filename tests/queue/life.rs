@@ -59,8 +59,6 @@ pub struct Ledger {
     pub sent: Vec<Vec<u32>>,
     /// Those of which it said what became of them.
     pub settled: Vec<BTreeSet<u32>>,
-    /// Samples that were dropped.
-    pub dropped: u64,
 }
 
 impl Ledger {
@@ -70,7 +68,6 @@ impl Ledger {
             appended: vec![vec![]; lanes],
             sent: vec![vec![]; lanes],
             settled: vec![BTreeSet::new(); lanes],
-            dropped: 0,
         }
     }
 }

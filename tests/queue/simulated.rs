@@ -272,7 +272,7 @@ impl Image {
     /// What is in a file.
     pub fn read(&self, path: &Path) -> Option<&[u8]> {
         match self.seen.names.get(path)? {
-            Node::File(file) => self.seen.contents.get(file).map(Vec::as_slice),
+            Node::File(file) => Some(self.seen.contents.get(file).map_or(&[][..], Vec::as_slice)),
             Node::Folder => None,
         }
     }
