@@ -111,9 +111,16 @@ fn what_is_pending_after_a_failed_sync_survives_the_machine_two_intervals_later(
                 let mut found = ledger.clone();
                 found.sent[0].clear();
                 after.drain(&mut found);
-                let unsettled: Vec<u32> =
-                    (0..ledger.appended[0].len() as u32).filter(|one| !ledger.settled[0].contains(one)).collect();
-                assert!(found.sent[0].ends_with(&unsettled), "{what} of {opened}: {:?} {:?} {:?} of {unsettled:?}", disk.image().files(), life.status(), found.sent[0]);
+                let unsettled: Vec<u32> = (0..ledger.appended[0].len() as u32)
+                    .filter(|one| !ledger.settled[0].contains(one))
+                    .collect();
+                assert!(
+                    found.sent[0].ends_with(&unsettled),
+                    "{what} of {opened}: {:?} {:?} {:?} of {unsettled:?}",
+                    disk.image().files(),
+                    life.status(),
+                    found.sent[0]
+                );
                 let again = found.sent[0].len() - unsettled.len();
                 assert!(again <= 1 && pending <= after.total().recovered, "{what}: {again} again");
                 assert_eq!(after.total().dropped.total(), 0, "{what}");

@@ -9,7 +9,8 @@ use super::cursor::Cursor;
 use super::log::Log;
 use super::open;
 use super::ring::Place;
-use super::worker::{HOUSE, Trouble, Worker};
+use super::trouble::Trouble;
+use super::worker::{HOUSE, Worker};
 use crate::config::deliver::{Fsync, OnFull};
 use std::time::Duration;
 

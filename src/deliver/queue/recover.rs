@@ -5,11 +5,12 @@
 
 use super::Reason;
 use super::cursor::{CursorFile, End};
-use super::log::{Log, Segment, is_lost};
+use super::log::{Log, Segment};
 use super::ring::{Place, Ring};
 use super::segment::{self, FOOTER, Footer, HEADER, Header};
 use super::status::Disk;
 use super::storage::{File, Storage, append_all, read_full_at};
+use super::trouble::is_lost;
 use super::walk::{Step, Walk};
 use std::collections::VecDeque;
 use std::io;

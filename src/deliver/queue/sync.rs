@@ -5,10 +5,11 @@
 //! again says nothing. The file is written anew, from memory where that has the records, and takes the old one's place.
 
 use super::cursor::Cursor;
-use super::log::{Log, is_lost};
+use super::log::Log;
 use super::state::Shared;
 use super::storage::{File, Storage};
-use super::worker::{Trouble, Worker, reason_of};
+use super::trouble::{Trouble, is_lost, reason_of};
+use super::worker::Worker;
 use super::{Moment, Record};
 use crate::config::deliver::Fsync;
 use std::io;
