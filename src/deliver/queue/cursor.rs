@@ -5,7 +5,7 @@
 
 use super::Reason;
 use super::ring::Place;
-use super::segment::{seal, sealed};
+use super::segment::{MOST, seal, sealed};
 use super::storage::{File, Storage, read_full_at, write_all_at};
 use std::io;
 use std::path::PathBuf;
@@ -88,7 +88,8 @@ impl Cursor {
             },
             reason: Reason::ALL.get(usize::from(slot[81])).copied(),
         };
-        Some((number(8)?, cursor))
+        let numbers = (8..64).step_by(8).map(number);
+        numbers.flatten().all(|number| number <= MOST).then_some((number(8)?, cursor))
     }
 }
 

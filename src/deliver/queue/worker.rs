@@ -41,6 +41,8 @@ pub struct Worker {
     pub(super) again: Duration,
     /// Whether something failed in this turn.
     pub(super) failed: bool,
+    /// Folders in which the names are not known to be safe.
+    pub(super) unsynced_names: Vec<PathBuf>,
     /// When a file had to go before its time.
     pub(super) evicted: Option<Duration>,
     /// The lock of the folder.
