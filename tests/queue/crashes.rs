@@ -134,7 +134,8 @@ impl Making {
         watching.seen.now = now;
         watching.seen.sent.clone_from(&self.ledger.sent);
         for (lane, settled) in self.ledger.settled.iter().enumerate() {
-            let known: BTreeSet<u32> = watching.seen.settled[lane].iter().map(|(number, _)| *number).collect();
+            let known: BTreeSet<u32> =
+                watching.seen.settled[lane].iter().map(|(number, _)| *number).collect();
             let new = settled.difference(&known).map(|number| (*number, now));
             let new: Vec<_> = new.collect();
             watching.seen.settled[lane].extend(new);
@@ -334,7 +335,8 @@ impl Found {
 
     /// Samples of all that is missing.
     pub fn missing_samples(&self, seen: &Seen) -> u64 {
-        let of_lane = |lane| self.missing(seen, lane).iter().map(|one| u64::from(samples_of(*one))).sum::<u64>();
+        let of_lane =
+            |lane| self.missing(seen, lane).iter().map(|one| u64::from(samples_of(*one))).sum::<u64>();
         (0..seen.accepted.len()).map(of_lane).sum()
     }
 

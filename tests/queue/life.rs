@@ -47,7 +47,12 @@ pub fn record(lane: usize, number: u32, size: usize, now: i64) -> Record {
         *byte = (at as u32 * 31 + number * 7) as u8;
     }
     let now = START + now;
-    Record { body: Bytes::from(body), samples: samples_of(number), min_timestamp: now - 5, max_timestamp: now }
+    Record {
+        body: Bytes::from(body),
+        samples: samples_of(number),
+        min_timestamp: now - 5,
+        max_timestamp: now,
+    }
 }
 
 /// All that was given to the queue, over all lives, by lane.
@@ -97,7 +102,8 @@ impl Life {
         let options = Options { clock: disk.clock(), segment: 4 << 10 };
         let (queue, worker) = Queue::prepare(&folder(), config, Arc::new(disk.clone()), &options)?;
         let worker = worker.expect("it has a disk");
-        let lanes = (0..usize::from(config.lanes)).filter_map(|lane| Some((lane, queue.lane(lane)?))).collect();
+        let lanes =
+            (0..usize::from(config.lanes)).filter_map(|lane| Some((lane, queue.lane(lane)?))).collect();
         let life = Self { disk: disk.clone(), queue, worker, lanes };
         life.status();
         Ok(life)

@@ -8,7 +8,11 @@ use crate::life::samples_of;
 use crate::simulated::{Change, Image, Loss};
 use redvigil::config::deliver::Fsync;
 
-fn each(run: &Run, mut look: impl FnMut(&Point, Vec<(String, Image)>), images: impl Fn(&Point) -> Vec<(String, Image)>) {
+fn each(
+    run: &Run,
+    mut look: impl FnMut(&Point, Vec<(String, Image)>),
+    images: impl Fn(&Point) -> Vec<(String, Image)>,
+) {
     assert!(run.points.len() > 60, "only {} moments", run.points.len());
     for point in &run.points {
         look(point, images(point));
@@ -21,7 +25,10 @@ fn process_deaths(point: &Point) -> Vec<(String, Image)> {
     let mut images = vec![("between two calls".to_owned(), before.image.clone())];
     for length in tears(before.change.as_ref()) {
         let change = before.change.as_ref().expect("a write");
-        images.push((format!("after {length} bytes"), before.image.after_process_death(Some((change, length)))));
+        images.push((
+            format!("after {length} bytes"),
+            before.image.after_process_death(Some((change, length))),
+        ));
     }
     images
 }
@@ -57,7 +64,12 @@ fn check(run: &Run, images: impl Fn(&Point) -> Vec<(String, Image)>, hold: impl 
                     hold(point, &after(run, point, image));
                 }));
                 if outcome.is_err() {
-                    panic!("death at call {}, {name}, about to {:?}\n{left}\nnot safe: {:?}", point.call, shown(point), point.before.image.unsynced());
+                    panic!(
+                        "death at call {}, {name}, about to {:?}\n{left}\nnot safe: {:?}",
+                        point.call,
+                        shown(point),
+                        point.before.image.unsynced()
+                    );
                 }
             }
         },
@@ -68,14 +80,19 @@ fn check(run: &Run, images: impl Fn(&Point) -> Vec<(String, Image)>, hold: impl 
 
 fn shown(point: &Point) -> String {
     match &point.before.change {
-        Some(Change::Write { file, at, bytes }) => format!("write {} bytes at {at} of file {file}", bytes.len()),
+        Some(Change::Write { file, at, bytes }) => {
+            format!("write {} bytes at {at} of file {file}", bytes.len())
+        }
         Some(change) => format!("{change:?}"),
         None => "sync".to_owned(),
     }
 }
 
 fn describe(image: &Image) -> String {
-    let sizes = image.files().into_iter().map(|path| format!("{} {}", path.display(), image.read(&path).map_or(0, |b| b.len())));
+    let sizes = image
+        .files()
+        .into_iter()
+        .map(|path| format!("{} {}", path.display(), image.read(&path).map_or(0, |b| b.len())));
     sizes.collect::<Vec<_>>().join("\n")
 }
 

@@ -451,9 +451,8 @@ impl Simulated {
         let mut disk = self.disk();
         let number = disk.calls;
         disk.calls += 1;
-        let fails = |failing: &&Failing| {
-            (failing.from..failing.to).contains(&number) && (!reads || failing.reads)
-        };
+        let fails =
+            |failing: &&Failing| (failing.from..failing.to).contains(&number) && (!reads || failing.reads);
         match disk.failing.iter().find(fails).map(|failing| failing.fault) {
             Some(Fault::Error(number)) => Err(error(number)),
             Some(Fault::Short(bytes)) => Ok(Some(bytes)),
