@@ -1,7 +1,7 @@
 # The commands of this project. README and .ci/run call only these; the work is done by scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz docs parts
+.PHONY: help run test check bench fuzz soak docs parts
 
 help: ## Show this list
 	@echo 'make TARGET [NAME=VALUE ...]'
@@ -15,6 +15,7 @@ help: ## Show this list
 # TEST=name                  - test: only the tests whose name contains this
 # SECTIONS=single,conc       - bench: only these; QUICK=1 for a first impression in two minutes
 # TARGET=name FOR=60         - fuzz: one target, and how many seconds for each (else 20)
+# FOR=3600                   - soak: how many seconds (else 600)
 
 run: ## Build, start the exporter beside a Redis and show a sample; Ctrl-C ends both
 	@scripts/run.sh $(ARGS)
@@ -25,11 +26,14 @@ test: ## Install what the tests need and run every test
 check: ## Formatting, clippy, documentation, licences, shell scripts
 	@scripts/check.sh
 
-bench: ## Measure beside Debian's prometheus-redis-exporter, and fleets and failovers (25 minutes)
+bench: ## Measure beside Debian's prometheus-redis-exporter; fleets, failovers, outages (27 minutes)
 	@scripts/bench.sh
 
 fuzz: ## Run the fuzz targets for a while
 	@scripts/fuzz.sh $(TARGET)
+
+soak: ## Kill our process again and again while its receiver comes and goes; nothing may be lost
+	@scripts/soak.sh
 
 docs: ## Build the documentation of the code and say where it is
 	@cargo doc --no-deps --workspace --locked

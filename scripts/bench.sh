@@ -5,6 +5,7 @@
 #   SECTIONS=farm          2,000 scripted servers that are watched as services; no peer
 #   SECTIONS=failover      a real Sentinel set whose master is replaced; no peer
 #   SECTIONS=push          1,000 scripted servers that are pushed to a receiver; no peer
+#   SECTIONS=outage        a receiver that goes away, and senders that are killed meanwhile: beside vmagent and Prometheus
 # `ours` leaves out the latency histograms, which the peer of that age does not have; `ours+latency` has them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +14,7 @@ source scripts/toolchain.sh
 need_toolchain
 install_packages redis-server redis-tools prometheus-redis-exporter wrk python3
 
-known='limit single conc many rtt hung keys farm failover push'
+known='limit single conc many rtt hung keys farm failover push outage'
 if [ -n "${QUICK:-}" ]; then
   sections=${SECTIONS:-limit,single,conc,many}
   shape=(--rounds 1 --requests 200 --seconds 2 --targets 50 --keys 200000)
@@ -78,5 +79,11 @@ fi
 if grep -qw push <<<"$sections"; then
   /usr/bin/python3 bench/push_bench.py --program "$binary" --farm target/release/farm --sink target/release/sink \
     "${push_shape[@]}" --json "$results/$stamp-push.json" || status=1
+fi
+# What is pushed. Others: vmagent and Prometheus' agent.
+if grep -qw outage <<<"$sections"; then
+  scripts/parts.sh
+  /usr/bin/python3 bench/outage.py --program "$binary" --parts "${REDVIGIL_PARTS:-.parts}/parts.tsv" \
+    --json "$results/$stamp-outage.json" || status=1
 fi
 exit "$status"

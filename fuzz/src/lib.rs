@@ -3,6 +3,8 @@
 //!
 //! Nothing may panic, and what is stated here must hold whatever the bytes are.
 
+pub mod queue;
+
 use exposition::remote_write::{count, split_by_target, to_v1, v1_metadata};
 use exposition::{Format, Page, negotiate, otlp};
 use redvigil::collect::run::{Buffers, Request, run};
@@ -43,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("sentinel_replies", |data| _ = sentinel_replies(data)),
     ("sentinel_events", sentinel_events),
     ("remote_write", |data| _ = remote_write(data)),
+    ("queue_recover", |data| _ = queue::recover(data)),
 ];
 
 /// Runs one target on its bytes.

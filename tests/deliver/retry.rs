@@ -99,7 +99,7 @@ fn nobody_there_costs_nothing_and_the_return_is_seen_in_seconds() {
     receiver.come_up();
     let up = std::time::Instant::now();
     assert_eq!(push.outcome(), (41, vec![]));
-    assert!(up.elapsed() < Duration::from_secs(12), "{:?}", up.elapsed());
+    assert!(up.elapsed() < Duration::from_secs(20), "{:?}", up.elapsed());
     let arrived: Vec<_> = receiver.stored().iter().map(|sample| sample.timestamp).collect();
     assert_eq!(arrived, times);
     wait_until("it to be live", PATIENCE, || push.view().state().word() == "live");

@@ -26,6 +26,7 @@
 //! - `push`: from real servers to a receiver
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
+//! - [`delivery`]: what is pushed, through the end of either side
 //! - [`differential`]: beside the exporter that ours replaces
 
 mod follow;
@@ -34,6 +35,7 @@ mod page;
 mod acl;
 mod behaviours;
 mod credentials;
+mod delivery;
 mod differential;
 mod failover;
 mod health;

@@ -252,6 +252,21 @@ fn whatever_stands_in_a_queue_is_a_request_or_malformed() {
 }
 
 #[test]
+fn whatever_the_files_of_a_queue_are_it_opens_and_its_counters_balance() {
+    let (mut opened, mut lost) = (0, 0);
+    for seed in 0..ROUNDS as u64 {
+        // edits are short, and most of them are of the first kinds
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bytes: Vec<u8> = (0..random.usize(..90)).map(|_| random.u8(..)).collect();
+        let outcome = std::panic::catch_unwind(|| fuzz::queue::recover(&bytes));
+        let total = outcome.unwrap_or_else(|_| panic!("seed {seed}: {}", bytes.escape_ascii()));
+        opened += usize::from(total.delivered > 0);
+        lost += usize::from(total.dropped.total() > 0);
+    }
+    assert!(opened > ROUNDS / 2 && lost > ROUNDS / 20, "{opened} had something, {lost} had lost something");
+}
+
+#[test]
 fn every_target_has_its_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut files: Vec<String> = fs::read_dir(folder)

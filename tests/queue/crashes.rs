@@ -283,11 +283,11 @@ pub fn evicting(making: &mut Making) {
     (0..3).for_each(|_| making.deliver(0));
 }
 
-/// Where a write may be torn: at every byte of its ends, and at every eleventh between.
+/// Where a write may be torn: at every byte of its beginning and its end, and at some between.
 pub fn tears(change: Option<&Change>) -> Vec<usize> {
     let Some(Change::Write { bytes, .. }) = change else { return vec![] };
     let length = bytes.len();
-    (1..length).filter(|at| *at < 130 || at + 70 > length || at % 97 == 0).collect()
+    (1..length).filter(|at| *at < 130 || at + 4 > length || at % 397 == 0).collect()
 }
 
 /// What is found after a death.
@@ -296,6 +296,8 @@ pub struct Found {
     pub delivered: Vec<Vec<u32>>,
     /// Samples that were said to have been found.
     pub recovered: u64,
+    /// How many more there turned out to be.
+    pub corrected: u64,
     /// Samples that were dropped.
     pub dropped: u64,
 }
@@ -321,8 +323,9 @@ pub fn after(run: &Run, point: &Point, image: Image) -> Found {
         delivered.push(numbers);
     }
     let samples: u64 = delivered.iter().flatten().map(|number| u64::from(samples_of(*number))).sum();
-    assert_eq!((total.delivered, total.recovered), (samples, recovered));
-    Found { delivered, recovered, dropped: total.dropped.total() }
+    assert_eq!(total.delivered, samples);
+    let corrected = total.recovered - recovered;
+    Found { delivered, recovered, corrected, dropped: total.dropped.total() }
 }
 
 impl Found {

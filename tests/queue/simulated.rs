@@ -23,6 +23,8 @@ pub const START: i64 = 1_800_000_000_000;
 pub mod errno {
     /// Input or output failed.
     pub const EIO: i32 = 5;
+    /// Too many files are open.
+    pub const EMFILE: i32 = 24;
     /// No room on the file system.
     pub const ENOSPC: i32 = 28;
     /// The file system can only be read.
@@ -270,7 +272,7 @@ impl Image {
     /// What is in a file.
     pub fn read(&self, path: &Path) -> Option<&[u8]> {
         match self.seen.names.get(path)? {
-            Node::File(file) => self.seen.contents.get(file).map(Vec::as_slice),
+            Node::File(file) => Some(self.seen.contents.get(file).map_or(&[][..], Vec::as_slice)),
             Node::Folder => None,
         }
     }
@@ -303,6 +305,17 @@ pub enum Fault {
     Short(usize),
 }
 
+/// Kinds of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Which {
+    /// Those that change something.
+    Changes,
+    /// Those, and opening a file.
+    Opens,
+    /// All.
+    All,
+}
+
 /// Calls that fail.
 #[derive(Clone, Copy, Debug)]
 pub struct Failing {
@@ -310,8 +323,8 @@ pub struct Failing {
     pub from: usize,
     /// The number of the first that does not.
     pub to: usize,
-    /// Whether calls that only read fail, too.
-    pub reads: bool,
+    /// Which of them.
+    pub which: Which,
     /// What they do.
     pub fault: Fault,
 }
@@ -447,12 +460,12 @@ impl Simulated {
     }
 
     /// Counts a call, and says how it is to fail.
-    fn call(&self, reads: bool) -> Result<Option<usize>, io::Error> {
+    fn call(&self, kind: Which) -> Result<Option<usize>, io::Error> {
         let mut disk = self.disk();
         let number = disk.calls;
         disk.calls += 1;
         let fails =
-            |failing: &&Failing| (failing.from..failing.to).contains(&number) && (!reads || failing.reads);
+            |failing: &&Failing| (failing.from..failing.to).contains(&number) && kind <= failing.which;
         match disk.failing.iter().find(fails).map(|failing| failing.fault) {
             Some(Fault::Error(number)) => Err(error(number)),
             Some(Fault::Short(bytes)) => Ok(Some(bytes)),
@@ -484,7 +497,7 @@ impl Simulated {
 
 impl Storage for Simulated {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.call(false)?;
+        self.call(Which::Changes)?;
         let mut above: Vec<&Path> = path.ancestors().filter(|above| *above != Path::new("/")).collect();
         above.reverse();
         for folder in above {
@@ -499,7 +512,7 @@ impl Storage for Simulated {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        self.call(true)?;
+        self.call(Which::All)?;
         let disk = self.disk();
         if disk.image.seen.names.get(folder) != Some(&Node::Folder) {
             return Err(absent());
@@ -511,7 +524,7 @@ impl Storage for Simulated {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.call(false)?;
+        self.call(Which::Changes)?;
         let file = {
             let mut disk = self.disk();
             if disk.image.seen.names.contains_key(path) {
@@ -528,7 +541,7 @@ impl Storage for Simulated {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.call(true)?;
+        self.call(Which::Opens)?;
         match self.disk().image.seen.names.get(path) {
             Some(Node::File(file)) => Ok(self.file(*file)),
             Some(Node::Folder) => Err(io::ErrorKind::IsADirectory.into()),
@@ -537,7 +550,7 @@ impl Storage for Simulated {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call(false)?;
+        self.call(Which::Changes)?;
         let there = {
             let disk = self.disk();
             let names = &disk.image.seen.names;
@@ -553,7 +566,7 @@ impl Storage for Simulated {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(false)?;
+        self.call(Which::Changes)?;
         let node = self.disk().image.seen.names.get(from).copied().ok_or_else(absent)?;
         if !self.disk().image.seen.is_reachable(to) {
             return Err(absent());
@@ -564,7 +577,7 @@ impl Storage for Simulated {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.call(false)?;
+        self.call(Which::Changes)?;
         if self.disk().image.seen.names.get(path) != Some(&Node::Folder) {
             return Err(absent());
         }
@@ -573,7 +586,7 @@ impl Storage for Simulated {
     }
 
     fn free(&self, _: &Path) -> io::Result<u64> {
-        self.call(true)?;
+        self.call(Which::All)?;
         let disk = self.disk();
         Ok(disk.capacity.map_or(1 << 50, |capacity| capacity.saturating_sub(disk.used())))
     }
@@ -608,7 +621,7 @@ struct Opened {
 
 impl Opened {
     fn write(&self, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
-        let short = self.machine.call(false)?;
+        let short = self.machine.call(Which::Changes)?;
         let (at, fitting) = {
             let disk = self.machine.disk();
             let at = at.map_or(disk.size(self.file), |at| at as usize);
@@ -625,7 +638,7 @@ impl Opened {
 
 impl File for Opened {
     fn size(&self) -> io::Result<u64> {
-        self.machine.call(true)?;
+        self.machine.call(Which::All)?;
         Ok(self.machine.disk().size(self.file) as u64)
     }
 
@@ -638,7 +651,7 @@ impl File for Opened {
     }
 
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        let short = self.machine.call(true)?.unwrap_or(usize::MAX).max(1);
+        let short = self.machine.call(Which::All)?.unwrap_or(usize::MAX).max(1);
         let disk = self.machine.disk();
         let content = disk.image.seen.contents.get(&self.file).map_or(&[][..], Vec::as_slice);
         let rest = content.get(at.min(content.len() as u64) as usize..).unwrap_or_default();
@@ -648,14 +661,14 @@ impl File for Opened {
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {
-        self.machine.call(false)?;
+        self.machine.call(Which::Changes)?;
         self.machine.disk().reserved.remove(&self.file);
         self.machine.change(Change::Cut { file: self.file, size: size as usize });
         Ok(())
     }
 
     fn reserve(&self, size: u64) -> io::Result<()> {
-        self.machine.call(false)?;
+        self.machine.call(Which::Changes)?;
         let mut disk = self.machine.disk();
         if disk.fitting(self.file, 0, size as usize) < size as usize {
             return Err(error(errno::ENOSPC));
@@ -665,7 +678,7 @@ impl File for Opened {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if let Err(error) = self.machine.call(false) {
+        if let Err(error) = self.machine.call(Which::Changes) {
             // as Linux does it: the pages count as clean, and never come to the platter
             let file = self.file;
             self.machine.disk().image.unsynced.retain(|change| !change.is_of_file(file));

@@ -13,12 +13,14 @@ use std::sync::Arc;
 
 fn bench(c: &mut Criterion) {
     let tables = tables();
-    let set = record(&tables, &Families::default());
+    let set = record(&tables, &Families::default(), 0);
     assert_eq!((set.len(), set.samples()), (328, 1500));
 
     let empty = Families::default();
-    c.bench_function("record and finish, the first time", |b| b.iter(|| black_box(record(&tables, &empty))));
-    c.bench_function("record and finish, with room", |b| b.iter(|| black_box(record(&tables, &set))));
+    c.bench_function("record and finish, the first time", |b| {
+        b.iter(|| black_box(record(&tables, &empty, 0)))
+    });
+    c.bench_function("record and finish, with room", |b| b.iter(|| black_box(record(&tables, &set, 0))));
 
     let mut own = Builder::new();
     let up = own.named_family("redvigil_up", Kind::Gauge, "Itself.");

@@ -12,6 +12,8 @@
 //! | `_bucket`, `_sum`, `_count` of one histogram | one cumulative histogram point |
 //! | quantiles, `_sum`, `_count` of one summary | one summary point |
 //! | stale marker | a point with the flag `NO_RECORDED_VALUE` |
+//! | stale markers of a distribution | one such point with its bounds or quantiles and a sum, all zero: VictoriaMetrics and Prometheus end only series that the point names |
+//! | stale marker of a bucket alone | nothing: a point ends as a whole |
 //!
 //! What a newcomer would get wrong: a histogram is put together from series that stand side by side, as the encoder
 //! writes them. Where they do not, each run of them is a point.
@@ -71,7 +73,7 @@ struct Distribution<'a> {
     points: Vec<(f64, f64)>,
     sum: Option<f64>,
     count: Option<f64>,
-    /// Its count has ended, and with it the whole.
+    /// All of it are stale markers; the whole has ended where its count has.
     stale: bool,
 }
 
@@ -119,28 +121,24 @@ impl<'a> Writer<'a> {
         let bound_label = bound_label(series.kind);
         let others = || series.labels.iter().filter(|(name, _)| *name != "__name__" && *name != bound_label);
         let suffix = series.label("__name__").strip_prefix(series.family()).unwrap_or_default();
+        let stale = value.to_bits() == STALE;
         let begins_anew = self.distribution.as_ref().is_none_or(|known| {
             !known.labels.iter().eq(others())
                 || known.timestamp != timestamp
+                || known.stale != stale
                 || (suffix == "_sum" && known.sum.is_some())
                 // The count comes last.
                 || known.count.is_some()
-                || known.stale
         });
         if begins_anew {
             self.end_point();
-            let labels = others().copied().collect();
-            let (points, stale) = (vec![], false);
+            let (labels, points) = (others().copied().collect(), vec![]);
             self.distribution =
                 Some(Distribution { labels, timestamp, start, points, sum: None, count: None, stale });
         }
         let Some(known) = &mut self.distribution else { return };
-        if value.to_bits() == STALE {
-            // A bucket that ended leaves the others alone; the whole has ended where its count has.
-            known.stale |= suffix == "_count";
-            return;
-        }
-        known.start = start;
+        // A marker has no value, but which series end is told by the bounds and the sum being there.
+        let value = if stale { 0.0 } else { value };
         match suffix {
             "_sum" => known.sum = Some(value),
             "_count" => known.count = Some(value),
@@ -155,24 +153,23 @@ impl<'a> Writer<'a> {
     /// Writes the point that was put together.
     fn end_point(&mut self) {
         let Some(mut whole) = self.distribution.take() else { return };
-        let is_histogram = self.metric.is_some_and(|(_, kind, ..)| kind == kind::HISTOGRAM);
-        if !whole.stale && whole.count.is_none() && whole.sum.is_none() && whole.points.is_empty() {
+        // A bucket that ended alone: the points that go on are without it.
+        if whole.stale && whole.count.is_none() {
             return;
         }
+        let is_histogram = self.metric.is_some_and(|(_, kind, ..)| kind == kind::HISTOGRAM);
         whole.points.sort_by(|a, b| a.0.total_cmp(&b.0));
         whole.points.dedup_by(|later, first| later.0 == first.0);
         let count = whole.count.or(whole.points.last().map(|(_, value)| *value)).unwrap_or_default();
         wire::message(&mut self.points, 1, |out| {
             times(out, whole.timestamp, whole.start);
-            if !whole.stale {
-                wire::fixed64(out, 4, count as u64);
-                if let Some(sum) = whole.sum {
-                    wire::double(out, 5, sum);
-                }
-                match is_histogram {
-                    true => buckets(out, &whole.points, count as u64),
-                    false => quantiles(out, &whole.points),
-                }
+            wire::fixed64(out, 4, count as u64);
+            if let Some(sum) = whole.sum {
+                wire::double(out, 5, sum);
+            }
+            match is_histogram {
+                true => buckets(out, &whole.points, count as u64),
+                false => quantiles(out, &whole.points),
             }
             attributes(out, if is_histogram { 9 } else { 7 }, &whole.labels);
             if whole.stale {
@@ -247,9 +244,9 @@ fn times(out: &mut Vec<u8>, timestamp: i64, start: i64) {
 /// Cumulative counts as counts of each bucket; the last one is what is above all bounds. Together they are the count,
 /// as receivers demand, even where the server counted on between the two.
 fn buckets(out: &mut Vec<u8>, points: &[(f64, f64)], count: u64) {
-    // What is no number is no bound.
+    // What is no number is no bound. Without any bound there still is what is above all: some take no point without it.
     let finite: Vec<_> = points.iter().filter(|(bound, _)| bound.is_finite()).collect();
-    if finite.is_empty() {
+    if points.is_empty() {
         return;
     }
     let mut below = 0;

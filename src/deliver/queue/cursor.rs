@@ -5,7 +5,7 @@
 
 use super::Reason;
 use super::ring::Place;
-use super::segment::{seal, sealed};
+use super::segment::{MOST, seal, sealed};
 use super::storage::{File, Storage, read_full_at, write_all_at};
 use std::io;
 use std::path::PathBuf;
@@ -88,7 +88,8 @@ impl Cursor {
             },
             reason: Reason::ALL.get(usize::from(slot[81])).copied(),
         };
-        Some((number(8)?, cursor))
+        let numbers = (8..64).step_by(8).map(number);
+        numbers.flatten().all(|number| number <= MOST).then_some((number(8)?, cursor))
     }
 }
 
@@ -101,6 +102,8 @@ pub(super) struct CursorFile {
     pub(super) written: Option<Cursor>,
     /// Whether that is not known to be safe.
     pub(super) unsynced: bool,
+    /// Whether the system forgot it, because it could not make it safe: it is to be written anew.
+    pub(super) broken: bool,
 }
 
 /// What a cursor's file had.
@@ -130,7 +133,7 @@ impl CursorFile {
                 None => found.damaged += 1,
             }
         }
-        (Self { path, file, turn, written: found.cursor, unsynced: false }, found)
+        (Self { path, file, turn, written: found.cursor, unsynced: false, broken: false }, found)
     }
 
     /// Writes it where the older one is.
@@ -141,7 +144,7 @@ impl CursorFile {
         };
         let turn = self.turn + 1;
         write_all_at(file.as_ref(), &cursor.encode(turn), (turn % 2) * APART)?;
-        (self.turn, self.written, self.unsynced) = (turn, Some(cursor), true);
+        (self.turn, self.written, self.unsynced, self.broken) = (turn, Some(cursor), true, false);
         Ok(())
     }
 
@@ -171,7 +174,7 @@ impl CursorFile {
         write_all_at(file.as_ref(), &cursor.encode(turn), (turn % 2) * APART)?;
         file.sync()?;
         storage.rename(&path, &self.path)?;
-        (self.turn, self.file, self.unsynced) = (turn, Some(file), false);
+        (self.turn, self.file, self.unsynced, self.broken) = (turn, Some(file), false, false);
         if let Some(folder) = self.path.parent() {
             storage.sync_folder(folder)?;
         }

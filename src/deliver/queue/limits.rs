@@ -7,8 +7,10 @@ use super::Moment;
 use super::Reason;
 use super::cursor::Cursor;
 use super::log::Log;
+use super::open;
 use super::ring::Place;
-use super::worker::{HOUSE, Trouble, Worker};
+use super::trouble::Trouble;
+use super::worker::{HOUSE, Worker};
 use crate::config::deliver::{Fsync, OnFull};
 use std::time::Duration;
 
@@ -143,6 +145,7 @@ impl Worker {
     /// Looks at limits that time and others bring about.
     pub(super) fn house(&mut self, now: Moment) {
         self.next_house = now.steady + HOUSE;
+        open::sync_names(self.storage.as_ref(), &mut self.unsynced_names);
         let too_old = self.shared.too_old();
         for place in 0..self.logs.len() {
             while let Some(oldest) = self.logs[place].segments.front() {

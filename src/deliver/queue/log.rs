@@ -7,6 +7,7 @@ use super::cursor::CursorFile;
 use super::ring::Place;
 use super::segment::{self, FOOTER, Footer, HEADER, Head, Header};
 use super::storage::{File, Storage, append_all};
+use super::trouble::is_lost;
 use super::walk::{Step, Walk};
 use super::{Moment, Record};
 use std::collections::VecDeque;
@@ -37,6 +38,8 @@ pub(super) struct Segment {
     pub(super) wrote: u64,
     /// Up to where that is safe.
     pub(super) synced: u64,
+    /// Whether the system forgot something of it that it could not make safe: it is to be written anew.
+    pub(super) broken: bool,
     /// What it takes on disk, with what is kept for it.
     pub(super) size: u64,
     /// Open while it is appended to, or not safe.
@@ -82,12 +85,6 @@ pub(super) enum Read {
     Nothing,
 }
 
-/// Whether a file with such an error will not be read any more, rather than just not now.
-pub(super) fn is_lost(error: &io::Error) -> bool {
-    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::IsADirectory];
-    kinds.contains(&error.kind()) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-}
-
 impl Log {
     pub(super) fn path(&self, first: u64) -> PathBuf {
         self.folder.join(segment::name(first))
@@ -113,9 +110,10 @@ impl Log {
     /// Ends the last file, and begins another with room for that many bytes.
     pub(super) fn roll(&mut self, before: Place, room: u64, now: Moment) -> io::Result<()> {
         self.seal();
+        // one that failed before it had a record has the same name
+        while self.segments.pop_back_if(|last| last.last.sequence < last.first).is_some() {}
         let first = before.sequence + 1;
         let path = self.path(first);
-        // one that was begun and never used
         self.storage.remove(&path)?;
         let file = self.storage.create(&path)?;
         self.folder_unsynced = true;
@@ -144,6 +142,7 @@ impl Log {
             end: HEADER as u64,
             wrote: HEADER as u64,
             synced: 0,
+            broken: false,
             size: room,
             file: Some(file),
         });
@@ -156,19 +155,17 @@ impl Log {
             return;
         }
         let Some(last) = self.segments.back_mut() else { return };
-        if last.last.sequence < last.first {
-            let path = self.folder.join(segment::name(last.first));
-            self.segments.pop_back();
-            let _ = self.storage.remove(&path);
-            return;
+        if last.last.sequence >= last.first {
+            last.seal();
+        } else if let Some(last) = self.segments.pop_back() {
+            let _ = self.unlink(last);
         }
-        last.seal();
     }
 
     /// Appends records, as many as one call takes, and says how many. After an error none of them is there.
     pub(super) fn append(&mut self, before: Place, records: &[Record]) -> io::Result<usize> {
-        let Some(last) = self.segments.back_mut() else { return Ok(0) };
-        let Some(file) = &last.file else { return Ok(0) };
+        let Some(last) = self.segments.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(file) = &last.file else { return Err(io::ErrorKind::NotFound.into()) };
         self.buffer.clear();
         let (mut place, mut at, mut taken) = (before, last.end, 0);
         let (mut min, mut max) = (last.min_timestamp, last.max_timestamp);
@@ -342,7 +339,7 @@ impl Log {
         }
         file.sync()?;
         self.storage.rename(&new, &path)?;
-        rewritten.synced = rewritten.wrote;
+        (rewritten.synced, rewritten.broken) = (rewritten.wrote, false);
         self.segments[at] = rewritten;
         self.walk = None;
         self.folder_unsynced = self.storage.sync_folder(&self.folder).is_err();

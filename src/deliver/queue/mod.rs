@@ -4,7 +4,8 @@
 //! - [`ring`]: one lane in memory
 //! - [`state`]: all lanes in memory, and what is known of the disk
 //! - [`lane`]: who reads
-//! - [`worker`]: the thread that writes, reads and removes; [`sync`] makes safe, [`limits`] says what has to go
+//! - [`worker`]: the thread that writes; [`reading`] reads, [`sync`] makes safe, [`limits`] says what has to go,
+//!   [`trouble`] what an error means
 //! - [`open`]: lock, generations and threads; [`recover`]: what an earlier process left
 //! - [`log`]: the files of a lane; [`cursor`]: up to where it is settled
 //! - [`segment`], [`walk`]: how a file is written, and how it is gone through past what is damaged
@@ -19,6 +20,7 @@ pub mod lane;
 mod limits;
 mod log;
 mod open;
+mod reading;
 mod recover;
 mod ring;
 mod segment;
@@ -26,6 +28,7 @@ mod state;
 pub mod status;
 pub mod storage;
 mod sync;
+mod trouble;
 mod walk;
 mod worker;
 #[cfg(test)]
@@ -51,6 +54,9 @@ pub struct Queue {
     handle: Arc<Handle>,
 }
 
+/// How long the thread may take to end when a queue is dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What all copies share. When the last one goes without [`Queue::close`], that is as a death of the process.
 pub(super) struct Handle {
     shared: Arc<Shared>,
@@ -61,9 +67,11 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.abandon();
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // it ends after the call of the system that it is in
-        if let Some(thread) = thread {
-            let _ = thread.join();
+        let Some(thread) = thread else { return };
+        // it ends after the call of the system that it is in; a disk that hangs is not waited for
+        let start = Instant::now();
+        while !thread.is_finished() && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(200));
         }
     }
 }
@@ -123,7 +131,7 @@ impl Queue {
     }
 
     /// Ends it: what was taken is written and safe, and the next start knows that nothing was under way. What is in
-    /// memory alone is counted as dropped.
+    /// memory alone is counted as dropped. Takes as long as the disk does: a caller has a deadline of its own.
     pub async fn close(&self) {
         let shared = &self.handle.shared;
         shared.close();

@@ -11,7 +11,8 @@ use super::state::Shared;
 use super::status::Disk;
 use super::storage::Storage;
 use super::sync::Syncer;
-use super::worker::{HOUSE, Trouble, Worker, reason_of};
+use super::trouble::{Trouble, reason_of};
+use super::worker::{HOUSE, Worker};
 use super::{Error, Options};
 use crate::config::deliver as config;
 use std::io;
@@ -51,9 +52,7 @@ pub(super) fn open(
     let failed = |source| Error::Folder { path: folder.to_owned(), source };
     storage.create_folder(folder).map_err(failed)?;
     // what is safe in it is not, as long as its own name is not: `queue`, the folder above that, and where that is
-    for above in folder.ancestors().skip(1).take(3) {
-        let _ = storage.sync_folder(above);
-    }
+    let mut unsynced_names: Vec<PathBuf> = folder.ancestors().skip(1).take(3).map(Path::to_owned).collect();
     let lock = storage.lock(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Error::Busy(folder.to_owned()),
         _ => failed(error),
@@ -85,10 +84,11 @@ pub(super) fn open(
         if at < newest && !waits {
             of_it = forget(storage.as_ref(), &folder.join(generation.name()), of_it);
         }
-        let _ = storage.sync_folder(&folder.join(generation.name()));
+        unsynced_names.push(folder.join(generation.name()));
         found.extend(of_it);
     }
-    let _ = storage.sync_folder(folder);
+    unsynced_names.push(folder.to_owned());
+    sync_names(storage.as_ref(), &mut unsynced_names);
 
     let older = found.iter().filter(|(_, ring)| ring.generation != generations[newest].number).count();
     let (logs, rings): (Vec<Log>, Vec<Ring>) = found.into_iter().unzip();
@@ -131,11 +131,22 @@ pub(super) fn open(
         next_house: now.steady + HOUSE,
         again: now.steady,
         failed: false,
+        unsynced_names,
         evicted: None,
         lock: Some(lock),
     };
     worker.begin();
     Ok((shared, worker))
+}
+
+/// Makes names in those folders safe, and keeps those where that is to be tried again. Some that are above the queue may
+/// not be ours to open.
+pub(super) fn sync_names(storage: &dyn Storage, folders: &mut Vec<PathBuf>) {
+    folders.retain(|folder| {
+        let done = storage.sync_folder(folder);
+        let refused = [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound];
+        done.is_err_and(|error| !refused.contains(&error.kind()))
+    });
 }
 
 /// Removes a generation in which nothing waits. One of which something is to be counted stays until the next start.

@@ -5,11 +5,12 @@
 
 use super::Reason;
 use super::cursor::{CursorFile, End};
-use super::log::{Log, Segment, is_lost};
+use super::log::{Log, Segment};
 use super::ring::{Place, Ring};
 use super::segment::{self, FOOTER, Footer, HEADER, Header};
 use super::status::Disk;
 use super::storage::{File, Storage, append_all, read_full_at};
+use super::trouble::is_lost;
 use super::walk::{Step, Walk};
 use std::collections::VecDeque;
 use std::io;
@@ -134,6 +135,7 @@ pub(super) fn open(
             end: found.end,
             wrote: found.size,
             synced: 0,
+            broken: false,
             size: found.size,
             file: None,
         });
@@ -195,6 +197,7 @@ fn settled(first: u64, base: Place) -> Segment {
         end: HEADER as u64,
         wrote: 0,
         synced: 0,
+        broken: false,
         size: 0,
         file: None,
     }

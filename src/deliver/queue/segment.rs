@@ -23,6 +23,10 @@ pub(super) const FOOTER: usize = 64;
 
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"rvQS");
 const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"rvQF");
+/// No number of a record and no count of samples comes near it. What says more is damaged, however sound its checksum, and
+/// sums of some of them have room.
+pub(super) const MOST: u64 = 1 << 54;
+
 /// What a record begins with.
 pub(super) const RECORD_MAGIC: [u8; 4] = [0xd7, b'r', b'v', 0xa1];
 const VERSION: u16 = 1;
@@ -104,6 +108,7 @@ impl Header {
         (sound && version == VERSION && codec == CODEC).then_some(())?;
         let first = u64::from_le_bytes(get(bytes, &mut at)?);
         let before = u64::from_le_bytes(get(bytes, &mut at)?);
+        (first <= MOST && before <= MOST).then_some(())?;
         Some(Self { lane, first, before, anew: anew != 0, created: i64::from_le_bytes(get(bytes, &mut at)?) })
     }
 }
@@ -150,7 +155,7 @@ impl Head {
         let length = u32::from_le_bytes(get(bytes, &mut at)?);
         let crc = u32::from_le_bytes(get(bytes, &mut at)?);
         (length as usize <= LARGEST_BODY && crc == Self::crc(bytes, place)).then_some(())?;
-        Some(Self {
+        let head = Self {
             length,
             body_crc: u32::from_le_bytes(get(bytes, &mut at)?),
             sequence: u64::from_le_bytes(get(bytes, &mut at)?),
@@ -158,7 +163,8 @@ impl Head {
             max_timestamp: i64::from_le_bytes(get(bytes, &mut at)?),
             samples: u32::from_le_bytes(get(bytes, &mut at)?),
             before: u32::from_le_bytes(get(bytes, &mut at)?),
-        })
+        };
+        (head.sequence <= MOST).then_some(head)
     }
 
     fn crc(bytes: &[u8], place: u64) -> u32 {
@@ -195,7 +201,8 @@ impl Footer {
             max_timestamp: i64::from_le_bytes(get(bytes, &mut at)?),
             end: u64::from_le_bytes(get(bytes, &mut at)?),
         };
-        (sound && footer.end == place && footer.records > 0).then_some(footer)
+        let known = [footer.first, footer.before, footer.samples].iter().all(|number| *number <= MOST);
+        (sound && known && footer.end == place && footer.records > 0).then_some(footer)
     }
 }
 
@@ -220,7 +227,7 @@ pub(super) fn name(first: u64) -> String {
 pub(super) fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(())?;
-    digits.parse().ok().filter(|first| *first > 0)
+    digits.parse().ok().filter(|first| (1..=MOST).contains(first))
 }
 
 #[cfg(test)]
@@ -248,7 +255,7 @@ mod tests {
         check(&header, &header.encode(), Header::decode);
         let body = Bytes::from_static(b"body");
         let record = Record { body, samples: 9, min_timestamp: i64::MIN, max_timestamp: i64::MAX };
-        let head = Head::of(&record, u64::MAX, 1 << 33);
+        let head = Head::of(&record, MOST, 1 << 33);
         check(&head, &head.encode(4711), |bytes| Head::decode(bytes, 4711));
         assert_eq!(Head::decode(&head.encode(4711), 4712), None);
         let footer = Footer {
@@ -266,7 +273,8 @@ mod tests {
     #[test]
     fn names_are_of_one_form() {
         assert_eq!(first_of(&name(4711)), Some(4711));
-        assert_eq!(first_of(&name(u64::MAX)), Some(u64::MAX));
+        assert_eq!(first_of(&name(MOST)), Some(MOST));
+        assert_eq!(first_of(&name(u64::MAX)), None);
         for wrong in ["1.seg", "00000000000000000000.seg", "000000000000000000+1.seg", "cursor", "", ".seg"] {
             assert_eq!(first_of(wrong), None, "{wrong}");
         }

@@ -8,7 +8,8 @@ use super::cursor::Cursor;
 use super::log::Log;
 use super::state::Shared;
 use super::storage::{File, Storage};
-use super::worker::{Trouble, Worker, reason_of};
+use super::trouble::{Trouble, is_lost, reason_of};
+use super::worker::Worker;
 use super::{Moment, Record};
 use crate::config::deliver::Fsync;
 use std::io;
@@ -111,7 +112,7 @@ impl Log {
         }
         for at in 0..self.segments.len() {
             let segment = &self.segments[at];
-            if segment.synced >= segment.wrote {
+            if segment.synced >= segment.wrote || segment.broken {
                 continue;
             }
             if items.len() >= FILES {
@@ -122,11 +123,12 @@ impl Log {
             match file {
                 Ok(file) => items.push(Item { place, what: What::Segment(first, file, wrote) }),
                 // what is not there cannot be made safe; reading it will say so
-                Err(_) => self.segments[at].synced = wrote,
+                Err(error) if is_lost(&error) => self.segments[at].synced = wrote,
+                Err(_) => {}
             }
         }
         if let (true, Some(cursor), Some(file)) =
-            (self.cursor.unsynced, self.cursor.written, self.cursor.file())
+            (self.cursor.unsynced && !self.cursor.broken, self.cursor.written, self.cursor.file())
         {
             items.push(Item { place, what: What::Cursor(cursor, Arc::clone(file)) });
         }
@@ -142,6 +144,9 @@ impl Worker {
             return;
         }
         self.next_sync = now.steady + interval;
+        if self.shared.lock().blocked.is_none() {
+            (0..self.logs.len()).for_each(|place| self.mend(place));
+        }
         let logs = self.logs.iter_mut().enumerate();
         let items: Vec<Item> = logs.flat_map(|(place, log)| log.unsynced(place)).collect();
         if items.is_empty() {
@@ -178,6 +183,7 @@ impl Worker {
 
     /// Makes one lane safe, now.
     pub(super) fn sync_lane(&mut self, place: usize) {
+        self.mend(place);
         let items = self.logs[place].unsynced(place);
         let outcomes = carry_out(self.storage.as_ref(), items);
         self.learn(outcomes);
@@ -185,6 +191,9 @@ impl Worker {
 
     /// Makes a cursor safe, now.
     pub(super) fn sync_cursor(&mut self, place: usize) -> io::Result<()> {
+        if self.logs[place].cursor.broken {
+            return self.repair_cursor(place);
+        }
         let (Some(cursor), Some(file)) = (self.logs[place].cursor.written, self.logs[place].cursor.file())
         else {
             return Ok(());
@@ -245,20 +254,45 @@ impl Worker {
         }
     }
 
+    /// Writes anew what could not be written anew before.
+    fn mend(&mut self, place: usize) {
+        let log = &self.logs[place];
+        let broken: Vec<u64> =
+            log.segments.iter().filter(|segment| segment.broken).map(|segment| segment.first).collect();
+        let cursor = log.cursor.broken.then(|| self.repair_cursor(place));
+        let segments = broken.into_iter().map(|first| self.repair_segment(place, first));
+        let failed: Vec<io::Error> = segments.chain(cursor).filter_map(Result::err).collect();
+        for error in failed {
+            self.count_error(&error);
+            self.block(Trouble { reason: reason_of(&error), error: Some(error) });
+        }
+    }
+
     fn repair(&mut self, place: usize, what: &What) -> io::Result<()> {
         match what {
             What::Folder(_) => Ok(()),
-            What::Segment(first, ..) => {
-                let shared = Arc::clone(&self.shared);
-                let held = |sequence| -> Option<Record> { shared.lock().lanes[place].get(sequence).cloned() };
-                self.logs[place].rewrite(*first, held)
-            }
-            What::Cursor(..) => {
-                let log = &mut self.logs[place];
-                log.cursor.replace(self.storage.as_ref())?;
-                log.safe = log.safe.max(log.cursor.written.map_or(0, |cursor| cursor.floor.sequence));
-                Ok(())
-            }
+            What::Segment(first, ..) => self.repair_segment(place, *first),
+            What::Cursor(..) => self.repair_cursor(place),
         }
+    }
+
+    fn repair_segment(&mut self, place: usize, first: u64) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let held = |sequence| -> Option<Record> { shared.lock().lanes[place].get(sequence).cloned() };
+        let done = self.logs[place].rewrite(first, held);
+        if done.is_err() {
+            let found = self.logs[place].segments.iter_mut().find(|segment| segment.first == first);
+            found.into_iter().for_each(|segment| segment.broken = true);
+        }
+        done
+    }
+
+    fn repair_cursor(&mut self, place: usize) -> io::Result<()> {
+        let log = &mut self.logs[place];
+        let done = log.cursor.replace(self.storage.as_ref());
+        log.cursor.broken = done.is_err();
+        done?;
+        log.safe = log.safe.max(log.cursor.written.map_or(0, |cursor| cursor.floor.sequence));
+        Ok(())
     }
 }

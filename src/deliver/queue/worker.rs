@@ -4,10 +4,11 @@
 //! delays neither the reader nor what is settled. What is slow (`fdatasync`) has a thread of its own.
 
 use super::cursor::{Cursor, End};
-use super::log::{Log, Read};
+use super::log::Log;
 use super::ring::{Place, weight};
 use super::state::{Shared, State};
 use super::sync::Syncer;
+use super::trouble::{Trouble, errno, reason_of};
 use super::{Moment, Reason, Record, storage::Storage};
 use crate::config::deliver::{Durability, Fsync};
 use std::io;
@@ -40,16 +41,12 @@ pub struct Worker {
     pub(super) again: Duration,
     /// Whether something failed in this turn.
     pub(super) failed: bool,
+    /// Folders in which the names are not known to be safe.
+    pub(super) unsynced_names: Vec<PathBuf>,
     /// When a file had to go before its time.
     pub(super) evicted: Option<Duration>,
     /// The lock of the folder.
     pub(super) lock: Option<Box<dyn Send + Sync>>,
-}
-
-/// Why a record could not be written.
-pub(super) struct Trouble {
-    pub(super) reason: Reason,
-    pub(super) error: Option<io::Error>,
 }
 
 impl Worker {
@@ -282,57 +279,6 @@ impl Worker {
         self.logs[place].append(before, records).map_err(trouble)
     }
 
-    /// Gets what readers wait for.
-    fn read(&mut self) {
-        for place in 0..self.logs.len() {
-            loop {
-                let (base, wanted) = {
-                    let state = self.shared.lock();
-                    (state.lanes[place].base(), state.lanes[place].wanted)
-                };
-                if !wanted {
-                    break;
-                }
-                let read = self.logs[place].read(base);
-                let too_old = self.shared.too_old();
-                let mut state = self.shared.lock();
-                for part in self.logs[place].damage.drain(..) {
-                    *state.disk.corrupt.entry(part).or_default() += 1;
-                }
-                let ring = &mut state.lanes[place];
-                match read {
-                    Read::Record(before, record) => {
-                        ring.leave(before, Reason::Corrupt);
-                        if record.max_timestamp < too_old {
-                            let total = before.total + u64::from(record.samples);
-                            ring.leave(Place { sequence: before.sequence + 1, total }, Reason::Age);
-                        } else {
-                            ring.fly(before.sequence + 1, record);
-                        }
-                    }
-                    Read::Lost(to) => {
-                        ring.leave(to, Reason::Corrupt);
-                    }
-                    Read::Skip(to) => ring.skip(to),
-                    Read::Later => break,
-                    // the log has less than it says: what is missing is lost
-                    Read::Nothing => {
-                        let written = ring.written;
-                        ring.leave(written, Reason::Corrupt);
-                    }
-                }
-                if !ring.next_is_on_disk() {
-                    ring.wanted = false;
-                }
-                // what was dropped on the way is written down before the next is sent
-                state.work |= state.lanes[place].unpersisted();
-                state.trim(place, &self.shared.config);
-                drop(state);
-                self.shared.wake_all();
-            }
-        }
-    }
-
     /// Says what the disk has.
     pub(super) fn publish(&self) {
         let bytes = self.logs.iter().map(Log::bytes).sum();
@@ -422,29 +368,5 @@ impl Drop for Worker {
         self.lock = None;
         self.shared.lock().closed = true;
         self.shared.ended.notify_waiters();
-    }
-}
-
-/// What an error means for records.
-pub(super) fn reason_of(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero => {
-            Reason::DiskFull
-        }
-        _ => Reason::RingFull,
-    }
-}
-
-/// The name of an error, one of a closed set.
-fn errno(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::WriteZero => "ENOSPC",
-        io::ErrorKind::QuotaExceeded => "EDQUOT",
-        io::ErrorKind::ReadOnlyFilesystem => "EROFS",
-        io::ErrorKind::PermissionDenied => "EACCES",
-        io::ErrorKind::NotFound => "ENOENT",
-        io::ErrorKind::FileTooLarge => "EFBIG",
-        _ if error.raw_os_error() == Some(5) => "EIO",
-        _ => "other",
     }
 }

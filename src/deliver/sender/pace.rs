@@ -1,6 +1,8 @@
 //! How fast what waited is sent, so that a receiver that just came back is not thrown down again. Pure.
 //!
-//! What a newcomer would get wrong: it begins at twice what comes, so what waits shrinks from the first second.
+//! What a newcomer would get wrong: it begins at twice what comes, so what waits shrinks from the first second. And a
+//! receiver that is slow, which may be the machine's doing, never makes it slower than what comes: one request at a
+//! time is slow by itself then. Only one that says so (429, 5xx) does.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -11,6 +13,8 @@ const STEP: Duration = Duration::from_secs(10);
 const LEAST: f64 = 5_000.0;
 /// Samples a second that are sent at least to a receiver that had trouble with more.
 const CAUTIOUS: f64 = 100.0;
+/// So many times what comes is sent at least, unless the receiver had trouble.
+const AHEAD: f64 = 1.25;
 /// Requests that take no longer are never taken for slow.
 const QUICK: Duration = Duration::from_millis(100);
 
@@ -25,19 +29,21 @@ pub struct Pace {
     next: Instant,
     /// How long requests take, in seconds; 0: not known.
     usual: f64,
+    /// Whether the receiver had trouble since it was last made faster.
+    had_trouble: bool,
 }
 
 impl Pace {
     /// A pace that is never above `cap` samples a second.
     pub fn new(cap: Option<u64>, now: Instant) -> Self {
         let cap = cap.map_or(f64::INFINITY, |cap| cap.max(1) as f64);
-        Self { cap, rate: LEAST.min(cap), well_since: now, next: now, usual: 0.0 }
+        Self { cap, rate: LEAST.min(cap), well_since: now, next: now, usual: 0.0, had_trouble: false }
     }
 
     /// Begins anew, where `live` samples a second come.
     pub fn begin(&mut self, live: f64, now: Instant) {
         self.rate = (2.0 * live).max(LEAST).min(self.cap);
-        (self.well_since, self.next) = (now, self.next.max(now));
+        (self.well_since, self.next, self.had_trouble) = (now, self.next.max(now), false);
     }
 
     /// Begins with what was left after something went wrong.
@@ -79,17 +85,19 @@ impl Pace {
         let is_slow = took > QUICK && self.usual > 0.0 && took.as_secs_f64() > 3.0 * self.usual;
         self.note(took);
         if is_slow {
-            self.failed(now);
+            (self.rate, self.well_since) = (self.rate / 2.0, now);
         } else if now.duration_since(self.well_since) >= STEP {
-            self.rate = (2.0 * self.rate).max(2.0 * live).min(self.cap);
-            self.well_since = now;
+            self.rate = (2.0 * self.rate).max(2.0 * live);
+            (self.well_since, self.had_trouble) = (now, false);
         }
+        let least = if self.had_trouble { CAUTIOUS } else { (AHEAD * live).max(LEAST) };
+        self.rate = self.rate.max(least).min(self.cap);
     }
 
     /// Something went wrong: half of it.
     pub fn failed(&mut self, now: Instant) {
         self.rate = (self.rate / 2.0).max(CAUTIOUS).min(self.cap);
-        self.well_since = now;
+        (self.well_since, self.had_trouble) = (now, true);
     }
 }
 
@@ -190,15 +198,34 @@ mod tests {
             let mut pace = Pace::new(None, now);
             pace.begin(10_000.0, now);
             for _ in 0..20 {
-                pace.succeeded(ms(usual), 10_000.0, now);
+                pace.succeeded(ms(usual), 1_000.0, now);
             }
-            pace.succeeded(ms(took), 10_000.0, now);
+            pace.succeeded(ms(took), 1_000.0, now);
             assert_eq!(pace.rate(), expected, "{usual} {took}");
         };
         check(50, 151, 10_000.0);
         check(50, 149, 20_000.0);
         check(1, 100, 20_000.0);
         check(1, 101, 10_000.0);
+    }
+
+    #[test]
+    fn slow_requests_never_make_it_slower_than_what_comes_and_trouble_does() {
+        let now = Instant::now();
+        let mut pace = Pace::new(None, now);
+        // Nothing is known of what comes; then it is known, and it is more.
+        pace.begin(0.0, now);
+        pace.succeeded(ms(10), 20_000.0, now);
+        assert_eq!(pace.rate(), 25_000.0);
+        for took in [200, 2_000, 20_000] {
+            pace.succeeded(ms(took), 20_000.0, now);
+            assert_eq!(pace.rate(), 25_000.0, "{took}");
+        }
+        pace.failed(now);
+        pace.succeeded(ms(1), 20_000.0, now);
+        assert_eq!(pace.rate(), 12_500.0);
+        pace.succeeded(ms(1), 20_000.0, now + STEP);
+        assert_eq!(pace.rate(), 40_000.0);
     }
 
     #[test]

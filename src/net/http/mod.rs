@@ -422,3 +422,6 @@ async fn read(mut body: Incoming, until: Instant) -> (Bytes, Option<HeaderMap>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,7 +145,12 @@ impl Exporter {
         self.process.stdout()
     }
 
-    /// The process, for signals and its number.
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The process, for signals.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -35,13 +35,21 @@ pub enum Part {
     Prometheus,
     /// The checker of Prometheus' formats.
     Promtool,
+    /// Prometheus 2.53, the last of the second line. Its receiver knows remote write 1.0 alone.
+    Prometheus253,
+    /// Prometheus 3, whose receiver knows remote write 2.0. Optional: its packages change daily.
+    Prometheus3,
+    /// VictoriaMetrics, single node.
+    VictoriaMetrics,
+    /// A receiver of OTLP.
+    Rotel,
 }
 
 /// One line for each part: its name in `parts.tsv`, where Debian puts it, the beginning of the version it must
 /// have there (empty: any), and whether tests may be skipped without it.
 type Row = (Part, &'static str, &'static str, &'static str, bool);
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 14] = [
     (Part::Redis62, "redis-6.2", "", "6.2.", false),
     (Part::Redis7, "redis-7", "/usr/bin/redis-server", "7.", false),
     (Part::Redis8, "redis-8", "", "8.", false),
@@ -52,6 +60,10 @@ const ROWS: [Row; 10] = [
     (Part::Peer, "peer", "/usr/bin/prometheus-redis-exporter", "", false),
     (Part::Prometheus, "prometheus", "/usr/bin/prometheus", "", false),
     (Part::Promtool, "promtool", "/usr/bin/promtool", "", false),
+    (Part::Prometheus253, "prometheus-2.53", "", "2.53", false),
+    (Part::Prometheus3, "prometheus-3", "", "3.", true),
+    (Part::VictoriaMetrics, "victoria-metrics", "", "1.", false),
+    (Part::Rotel, "rotel", "", "0.", false),
 ];
 
 impl Part {

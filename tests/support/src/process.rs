@@ -106,10 +106,15 @@ impl Process {
 
     /// Asks it to end (SIGTERM) and waits for it; after five seconds it is killed.
     pub fn stop(&mut self) -> ExitStatus {
+        self.stop_within(PATIENCE)
+    }
+
+    /// Asks it to end (SIGTERM) and waits for it so long; then it is killed.
+    pub fn stop_within(&mut self, limit: Duration) -> ExitStatus {
         self.signal(Signal::CONT);
         self.signal(Signal::TERM);
         let started = Instant::now();
-        while started.elapsed() < PATIENCE {
+        while started.elapsed() < limit {
             if let Some(status) = self.status() {
                 self.stdout.finish();
                 self.stderr.finish();

@@ -61,32 +61,48 @@ pub fn tables() -> Tables {
     Tables { single, command, commands, clients: (0..200).map(client).collect() }
 }
 
-/// One page. `last` says how much room it takes.
-pub fn record(tables: &Tables, last: &Families) -> Families {
+/// One page. `last` says how much room it takes. Other `scrapes` have others of two thirds of the numbers.
+pub fn record(tables: &Tables, last: &Families, scrapes: usize) -> Families {
+    let moved = |i: usize, value: f64| {
+        if i.is_multiple_of(3) { value } else { value + (scrapes * (i * 37 % 101)) as f64 }
+    };
     let mut out = Builder::new();
     out.reserve_like(last);
     for (i, desc) in tables.single.iter().enumerate() {
-        out.push(desc, [i as f64, 1_785_926_400.0 + i as f64, 0.0, i as f64 * 0.37][i % 4]);
+        out.push(desc, moved(i, [i as f64, 1_785_926_400.0 + i as f64, 0.0, i as f64 * 0.37][i % 4]));
     }
     for (f, desc) in tables.command.iter().enumerate() {
         let family = out.family(desc);
         for (i, cmd) in tables.commands.iter().enumerate() {
-            let value = (i * 7919 * (f + 1)) as f64;
+            let value = moved(i, (i * 7919 * (f + 1)) as f64);
             out.sample(family, &[cmd], if f == 1 { value / 1e6 } else { value });
         }
     }
     let histogram = out.family(&HISTOGRAM);
     let summary = out.family(&SUMMARY);
     for (i, cmd) in tables.commands.iter().enumerate() {
-        let buckets =
-            (0..12).map(|b| ((1.0322 * f64::from(1u32 << (b + i % 4))).floor(), (i * 31 * (b + 1)) as f64));
-        out.distribution(histogram, &[cmd], buckets, i as f64 * 1234.0, i as u64 * 31 * 13);
+        let buckets = (0..12).map(|b| {
+            ((1.0322 * f64::from(1u32 << (b + i % 4))).floor(), moved(i, (i * 31 * (b + 1)) as f64))
+        });
+        out.distribution(
+            histogram,
+            &[cmd],
+            buckets,
+            moved(i, i as f64 * 1234.0),
+            moved(i, (i * 31 * 13) as f64) as u64,
+        );
         let quantiles = [(50.0, 1.003), (99.0, 12.031), (99.9, 204.8)];
-        out.distribution(summary, &[cmd], quantiles, i as f64 * 1234.0, i as u64 * 31 * 13);
+        out.distribution(
+            summary,
+            &[cmd],
+            quantiles,
+            moved(i, i as f64 * 1234.0),
+            moved(i, (i * 31 * 13) as f64) as u64,
+        );
     }
     let clients = out.family(&CLIENTS);
     for [id, age, address] in &tables.clients {
-        out.sample(clients, &[id, "worker", age, address, "default"], 20_504.0);
+        out.sample(clients, &[id, "worker", age, address, "default"], moved(age.len(), 20_504.0));
     }
     out.finish()
 }

@@ -174,16 +174,29 @@ fn has_same_points(a: &SampleRef<'_>, b: &SampleRef<'_>) -> bool {
 /// A label: its name, and the numbers of the name and the value.
 type Reference<'a> = (&'a str, u32, u32);
 
-/// A label of the target: its name and value, and their numbers once they were needed.
-type OfTarget<'a> = (&'a str, &'a str, Option<(u32, u32)>);
+/// A label of the target: name and value, and their numbers once they were needed. What no series has is not in the
+/// table.
+struct Theirs<'a> {
+    name: &'a str,
+    value: &'a str,
+    numbers: Option<(u32, u32)>,
+}
+
+impl<'a> Theirs<'a> {
+    fn reference(&mut self, symbols: &mut Symbols) -> Reference<'a> {
+        let numbers = || (symbols.number(self.name), symbols.number(self.value));
+        let (name, value) = *self.numbers.get_or_insert_with(numbers);
+        (self.name, name, value)
+    }
+}
 
 /// Writes the series of one scrape.
 struct Pen<'e, 'a> {
     out: &'e mut Encoder,
     timestamp: i64,
     since: Option<i64>,
-    /// The labels of the target, with numbers once they were needed: what no series has is not in the table.
-    target: Vec<OfTarget<'a>>,
+    /// The labels of the target.
+    target: Vec<Theirs<'a>>,
     name: &'a str,
     kind: Kind,
     help: &'a str,
@@ -206,7 +219,7 @@ impl<'e, 'a> Pen<'e, 'a> {
             out,
             timestamp: scrape.timestamp,
             since: scrape.since.filter(|since| (1..=scrape.timestamp).contains(since)),
-            target: given.map(|(name, value)| (&**name, &**value, None)).collect(),
+            target: given.map(|(name, value)| Theirs { name, value, numbers: None }).collect(),
             name: "",
             kind: Kind::Untyped,
             help: "",
@@ -301,15 +314,15 @@ impl<'e, 'a> Pen<'e, 'a> {
         labels.clear();
         let mut target = target.iter_mut().peekable();
         for (name, value) in sample.labels() {
-            while let Some(theirs) = target.next_if(|theirs| theirs.0 < name) {
-                labels.push(reference(symbols, theirs));
+            while let Some(theirs) = target.next_if(|theirs| theirs.name < name) {
+                labels.push(theirs.reference(symbols));
             }
-            target.next_if(|theirs| theirs.0 == name);
+            target.next_if(|theirs| theirs.name == name);
             if !value.is_empty() {
                 labels.push((name, symbols.number(name), symbols.number(value)));
             }
         }
-        target.for_each(|theirs| labels.push(reference(symbols, theirs)));
+        target.for_each(|theirs| labels.push(theirs.reference(symbols)));
     }
 
     /// Writes one series with one sample, unless its labels were there before.
@@ -390,13 +403,4 @@ impl<'e, 'a> Pen<'e, 'a> {
 /// How many bytes a field of a small number takes that holds that one; nothing for zero, which is left out.
 fn number_len(number: u64) -> usize {
     if number == 0 { 0 } else { 1 + wire::varint_len(number) }
-}
-
-/// A label of the target, whose numbers are found once.
-fn reference<'a>(
-    symbols: &mut Symbols,
-    (name, value, numbers): &mut (&'a str, &'a str, Option<(u32, u32)>),
-) -> Reference<'a> {
-    let numbers = numbers.get_or_insert_with(|| (symbols.number(name), symbols.number(value)));
-    (name, numbers.0, numbers.1)
 }

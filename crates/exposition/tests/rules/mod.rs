@@ -16,6 +16,8 @@ const NOW: i64 = 1_785_926_400_123;
 
 type Given<'a> = &'a [(&'a str, &'a str)];
 
+type Parts<'a> = &'a [Arc<Families>];
+
 fn labels(given: Given<'_>) -> Vec<(Box<str>, Box<str>)> {
     given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
 }
@@ -33,7 +35,7 @@ fn gauge(values: &[(&[&str], f64)]) -> Arc<Families> {
     })
 }
 
-fn encode(now: &[Arc<Families>], before: &[Arc<Families>], target: Given<'_>) -> (Request, Vec<Line>) {
+fn encode(now: Parts<'_>, before: Parts<'_>, target: Given<'_>) -> (Request, Vec<Line>) {
     let mut encoder = Encoder::new();
     let scrape = Scrape { parts: now, labels: &labels(target), timestamp: NOW, since: None };
     encoder.push(&scrape, before);
@@ -51,7 +53,7 @@ fn shown(lines: &[Line]) -> Vec<String> {
     lines.iter().map(show).collect()
 }
 
-fn check(now: &[Arc<Families>], before: &[Arc<Families>], target: Given<'_>, expected: &[&str]) {
+fn check(now: Parts<'_>, before: Parts<'_>, target: Given<'_>, expected: &[&str]) {
     assert_eq!(shown(&encode(now, before, target).1), expected);
 }
 
@@ -155,8 +157,8 @@ fn what_has_ended_is_said_once_and_of_nothing_else() {
         })
     };
     let sum = families(|out| out.push(&SUMS, 9.0));
-    let nothing: &[Arc<Families>] = &[];
-    let cases: [(&[Arc<Families>], &[Arc<Families>], &[&str]); 8] = [
+    let nothing: Parts<'_> = &[];
+    let cases: [(Parts<'_>, Parts<'_>, &[&str]); 8] = [
         (nothing, nothing, &[]),
         (
             std::slice::from_ref(&two),
@@ -170,7 +172,11 @@ fn what_has_ended_is_said_once_and_of_nothing_else() {
         ),
         (nothing, &[two.clone(), one.clone()], &["redis_value{a=1} end", "redis_value{a=2} end"]),
         // It moved to another part.
-        (&[one.clone(), two.clone()], &[two.clone()], &["redis_value{a=1} 1", "redis_value{a=2} 2"]),
+        (
+            &[one.clone(), two.clone()],
+            std::slice::from_ref(&two),
+            &["redis_value{a=1} 1", "redis_value{a=2} 2"],
+        ),
         // A bucket less.
         (
             &[histogram(&[(1.0, 1.0)])],
@@ -186,11 +192,11 @@ fn what_has_ended_is_said_once_and_of_nothing_else() {
         // A gauge became a part of a histogram, and the other way round.
         (
             &[histogram(&[])],
-            &[sum.clone()],
+            std::slice::from_ref(&sum),
             &["redis_le_bucket{le=+Inf} 4", "redis_le_sum{} 3", "redis_le_count{} 4"],
         ),
         (
-            &[sum.clone()],
+            std::slice::from_ref(&sum),
             &[histogram(&[])],
             &["redis_le_sum{} 9", "redis_le_bucket{le=+Inf} end", "redis_le_count{} end"],
         ),

@@ -274,3 +274,62 @@ fn a_file_that_cannot_be_opened_just_now_is_waited_for() {
     bench.storage.heal();
     assert_eq!(deliver(&mut lane, &mut worker, 99), (1..=12).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_file_that_could_be_neither_made_safe_nor_written_anew_is_not_taken_for_safe_later() {
+    let bench = Bench::new(|config| config.fsync = Fsync::Every(Duration::from_secs(1)));
+    let (queue, mut worker) = bench.open();
+    bench.append(&queue, &mut worker, 1..=3);
+    bench.append(&queue, &mut worker, 4..=4);
+    bench.pass(Duration::from_secs(1));
+    let segment = bench.storage.files(".seg").remove(0);
+    let of_it = segment.clone();
+    bench
+        .storage
+        .fail(move |call, path| (call == "sync" && *path == of_it || call == "create").then(|| errno(EIO)));
+    while worker.turn() {}
+    assert!(!balanced(&queue).disk_ok);
+    bench.storage.heal();
+    bench.storage.calls();
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(11));
+        while worker.turn() {}
+    }
+    let calls = bench.storage.calls();
+    assert!(calls.iter().any(|(call, path)| *call == "rename" && path.with_extension("seg") == segment));
+    assert!(!calls.contains(&("sync", segment)), "{calls:?}");
+    assert!(balanced(&queue).disk_ok);
+    let mut lane = queue.lane(0).expect("nobody has it");
+    assert_eq!(deliver(&mut lane, &mut worker, 9), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_file_that_failed_before_it_had_a_record_does_not_take_its_successor_with_it() {
+    let mut bench = Bench::new(|_| ());
+    bench.options.segment = 4 << 10;
+    let (queue, mut worker) = bench.open();
+    bench.append(&queue, &mut worker, 1..=1);
+    bench.append(&queue, &mut worker, 2..=3);
+    let mut lane = queue.lane(0).expect("nobody has it");
+    assert_eq!(deliver(&mut lane, &mut worker, 9), [1, 2, 3]);
+    let mut appends = 0;
+    bench.storage.fail(move |call, _| {
+        appends += usize::from(call == "append");
+        // the footer of the one before, and its own header
+        let header = call == "append" && appends <= 2;
+        (["append", "truncate"].contains(&call) && !header).then(|| errno(EIO))
+    });
+    bench.append(&queue, &mut worker, 4..=6);
+    assert!(!balanced(&queue).disk_ok);
+    bench.storage.heal();
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(11));
+        while worker.turn() {}
+    }
+    assert!(balanced(&queue).disk_ok);
+    close(&queue, &mut worker);
+    drop((queue, worker, lane));
+    let (queue, mut worker) = bench.open();
+    let mut lane = queue.lane(0).expect("nobody has it");
+    assert_eq!(deliver(&mut lane, &mut worker, 9), [4, 5, 6]);
+}

@@ -2,7 +2,9 @@
 //!
 //! - [`states`]: when it is what
 //! - [`records`]: what becomes of a record
+//! - [`random`]: what holds whatever is answered
 
+mod random;
 mod records;
 mod states;
 
