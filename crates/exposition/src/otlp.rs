@@ -12,7 +12,7 @@
 //! | `_bucket`, `_sum`, `_count` of one histogram | one cumulative histogram point |
 //! | quantiles, `_sum`, `_count` of one summary | one summary point |
 //! | stale marker | a point with the flag `NO_RECORDED_VALUE` |
-//! | stale markers of a distribution | one such point with its bounds or quantiles and a sum, all zero: VictoriaMetrics and Prometheus end only series that the point names |
+//! | stale markers of a distribution | one such point with its bounds or quantiles and a sum, all zero: VictoriaMetrics ends only series that the point names |
 //! | stale marker of a bucket alone | nothing: a point ends as a whole |
 //!
 //! What a newcomer would get wrong: a histogram is put together from series that stand side by side, as the encoder

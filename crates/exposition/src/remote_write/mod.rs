@@ -14,11 +14,12 @@
 //!
 //! | receiver | reads | with what we send |
 //! |---|---|---|
-//! | Prometheus 3.8 and newer, newer Mimir | `Sample` 3 | has it |
-//! | Prometheus 2.54 to 3.7 | `TimeSeries` 6, and only with `--enable-feature=created-timestamp-zero-ingestion` | skips an unknown field; samples are the same |
+//! | Prometheus 3.8 and newer | `Sample` 3 | has it |
+//! | Prometheus 3.0 to 3.7 | `TimeSeries` 6, only with `--enable-feature=created-timestamp-zero-ingestion` | has all samples, and no zero at the start of a counter |
+//! | older receivers of 2.0 | neither, or 6 | have all samples; a field that they do not know is passed over |
 //!
-//! Both at once would have made the older ones write a zero at the start of each counter, with each request anew, for a
-//! field that the specification forbids by now.
+//! Sending both would cost every series some ten bytes, in a field that the specification reserves by now, for what is
+//! behind a flag in versions that are ending.
 //!
 //! What a newcomer would get wrong: histograms and summaries go as classic series (`_bucket`, `_sum`, `_count`), which
 //! every receiver knows; a sample here is one of those.
