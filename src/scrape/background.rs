@@ -61,14 +61,20 @@ impl Background {
         feed.ourselves(&config, of_us, (&topology, &fleet.store), &mut self.known);
         let address = config.scrape.target.as_ref().filter(|_| config.discover.services.is_empty());
         let slot = address.map(|address| fleet.store.own(address));
-        if let Some(old) = &self.target
-            && !slot.as_ref().is_some_and(|slot| slot.is_same(old))
-        {
-            feed.gone(std::slice::from_ref(old));
+        let is_same = match (&self.target, &slot) {
+            (Some(old), Some(new)) => old.is_same(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if !is_same {
+            self.under_way.abort_all();
+            self.target.iter().for_each(|old| feed.gone(std::slice::from_ref(old)));
+            slot.iter().for_each(|new| feed.back(new));
+            self.target = slot.clone();
         }
-        self.target = slot.clone();
         while let Some(ended) = self.under_way.try_join_next() {
-            if let Err(fault) = ended {
+            if let Err(fault) = ended
+                && fault.is_panic()
+            {
                 fleet.metrics.panics.increment();
                 error!(error = %fault, "a collection panicked: please report this");
             }

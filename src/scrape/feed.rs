@@ -171,6 +171,11 @@ impl Feed {
         }
     }
 
+    /// One that was gone is there again: the target of `--redis.addr`, whose place is kept.
+    pub fn back(&self, slot: &Slot) {
+        told(slot).is_gone = false;
+    }
+
     fn end(&self, target: Arc<str>, labels: Arc<BTreeMap<String, String>>) {
         let (theirs, ours) = Default::default();
         self.outlet.offer(Collected { target, labels, at: SystemTime::now(), theirs, ours });

@@ -134,7 +134,9 @@ impl Bench {
         let short = |series: &String| series.replace(",of=", " ").replace("job=redvigil,", "");
         let is_theirs = |series: &String| !series.starts_with("ours");
         let requests = self.requests();
-        requests.iter().map(|series| series.iter().map(short).filter(is_theirs).collect()).collect()
+        let theirs =
+            |series: &Vec<String>| series.iter().map(short).filter(is_theirs).collect::<Vec<_>>().sorted();
+        requests.iter().map(theirs).collect()
     }
 }
 

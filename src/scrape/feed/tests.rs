@@ -147,6 +147,9 @@ fn who_is_gone_ends_and_says_nothing_more() {
     observe(&slot, &config, Some(2.0), Facts::default());
     feed.member(&config, &slot, Tick::Collected);
     assert_eq!(came(&mut inlet), ["(1.0)", "end"]);
+    feed.back(&slot);
+    feed.member(&config, &slot, Tick::Collected);
+    assert_eq!(came(&mut inlet), ["(2.0)"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! answers get lost; what is bounded is what comes again because we died.
 
 use super::oracle::{Count, Cut, Found, UNACCEPTED};
-use super::{NUMBERS, PATIENCE, Push, Setup, now, remote_write, report};
+use super::{NUMBERS, PATIENCE, Push, Setup, UP, now, remote_write, report};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +87,7 @@ struct Ends {
 
 fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
     let mut dice = Dice(seed);
-    let arrivals = Arc::new(Mutex::new(Arrivals::start(NUMBERS)));
+    let arrivals = Arc::new(Mutex::new(Arrivals::start(&[NUMBERS, UP])));
     let receiver = || arrivals.lock().unwrap_or_else(PoisonError::into_inner);
     let url = receiver().write_url();
     let output = remote_write(&url, version);
@@ -254,7 +254,7 @@ fn an_oom_kill_loses_nothing_that_was_accepted() {
         skipped("an_oom_kill_loses_nothing_that_was_accepted", "no memory cgroup of version 1 can be made");
         return;
     };
-    let mut arrivals = Arrivals::start(NUMBERS);
+    let mut arrivals = Arrivals::start(&[NUMBERS, UP]);
     let output = remote_write(&arrivals.write_url(), "auto");
     let mut push =
         Setup { targets: 4, small: true, interval: 150, output: &output, queue: "min_free: 0, linger: 0s" }

@@ -1,8 +1,8 @@
 //! What a long outage costs in memory: the ring that was configured, and no more.
 
 use super::oracle::Count;
-use super::{NUMBERS, PATIENCE, remote_write, report};
-use std::time::{Duration, Instant};
+use super::{NUMBERS, PATIENCE, UP, remote_write, report};
+use std::time::Instant;
 use testbed::{Arrivals, Farm, wait_until};
 
 /// Resident memory, in bytes, without what is only mapped from files.
@@ -17,7 +17,7 @@ fn resident(pid: u32) -> u64 {
 fn an_outage_costs_the_ring_in_memory_however_long_it_is() {
     const RING: u64 = 2 << 20;
     let farm = Farm::start(60);
-    let mut arrivals = Arrivals::start(NUMBERS);
+    let mut arrivals = Arrivals::start(&[NUMBERS, UP]);
     arrivals.down();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("redvigil.yaml");
@@ -34,16 +34,21 @@ fn an_outage_costs_the_ring_in_memory_however_long_it_is() {
         [format!("--config.file={}", path.display()), format!("--storage.path={}", state.display())];
     let exporter = crate::exporter(&arguments).start();
     let count = || Count::read(exporter.get("/-/metrics", &[]).text());
-    wait_until("the ring to be full", PATIENCE, || count().bytes["disk"] > RING * 3 / 2);
-    let (full, begun) = (resident(exporter.pid()), Instant::now());
-    let at_full = count();
-    wait_until("the disk to hold four times the ring", PATIENCE, || count().bytes["disk"] > 4 * RING);
+    wait_until("the ring to be full", PATIENCE, || count().bytes["memory"] > RING * 3 / 4);
+    // What is made once, such as buffers, is made by then.
+    wait_until("as much again to be accepted", PATIENCE, || {
+        static FULL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+        let accepted = count().accepted;
+        accepted > 2 * FULL.get_or_init(|| accepted)
+    });
+    let (full, begun, at_full) = (resident(exporter.pid()), Instant::now(), count());
+    wait_until("four times that to be accepted", PATIENCE, || count().accepted > 4 * at_full.accepted);
     let (later, passed) = (resident(exporter.pid()), begun.elapsed());
     let after = count();
     assert!(after.bytes["memory"] <= RING, "{after:?}");
     assert!(after.dropped.is_empty(), "{after:?}");
     report(format_args!(
-        "ring {} KiB; when full: {} KiB resident, {} samples wait; {:.1} s later: {} KiB, {} samples ({} KiB on disk, \
+        "ring {} KiB; twice full: {} KiB resident, {} samples wait; {:.1} s later: {} KiB, {} samples ({} KiB on disk, \
          {:.1} bytes a sample)",
         RING >> 10,
         full >> 10,
@@ -55,5 +60,4 @@ fn an_outage_costs_the_ring_in_memory_however_long_it_is() {
         after.bytes["disk"] as f64 / after.pending as f64,
     ));
     assert!(later < full + (1 << 20), "{} KiB became {} KiB", full >> 10, later >> 10);
-    assert!(passed > Duration::from_secs(2), "too short to tell: {passed:?}");
 }

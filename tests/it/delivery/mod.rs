@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
 /// The series whose values are the numbers.
 const NUMBERS: &str = "redis_commands_processed_total";
+/// The series that says of a collection whether it went well.
+const UP: &str = "redis_up";
 
 /// Milliseconds since 1970.
 fn now() -> i64 {

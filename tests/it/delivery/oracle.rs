@@ -1,12 +1,12 @@
 //! What must have arrived, and what our own metrics say of it.
 //!
-//! A collection that fails, because the target or we were too slow, has no number though one was handed out: its series
-//! have a stale marker then, or `redis_up` is 0.
+//! A collection that fails, because the target or we were too slow, has no number though one was handed out: `redis_up` is 0
+//! then.
 //!
 //! What a newcomer would get wrong: the oracle does not ask us what we accepted. A number may be missing only where it was
 //! handed out less than [`UNACCEPTED`] before our process was ended, or while it ended; every other one has to be there.
 
-use super::NUMBERS;
+use super::{NUMBERS, UP};
 use std::collections::{BTreeMap, BTreeSet};
 use testbed::{Arrivals, Handed, Labels, Numbered, Sample, Store};
 
@@ -16,8 +16,9 @@ pub const UNACCEPTED: i64 = 500;
 /// The same where our process was asked to end, and what it gathered has to be written and sent before it does: only what
 /// is being collected is given up.
 pub const CUT_OFF: i64 = 200;
-/// How long, in milliseconds, after its number was handed out a collection may still fail.
-const FAILED: i64 = 1_500;
+/// From when on and until when, in milliseconds, the time of a failed collection may differ from the moment at which its
+/// number was handed out.
+const FAILED: std::ops::RangeInclusive<i64> = -500..=1_500;
 /// How far, in milliseconds, the timestamp of a collection may be from the moment at which the target answered it.
 const SKEW: i64 = 2_000;
 
@@ -71,9 +72,8 @@ impl Found {
                 }
                 // What is said of ourselves is no target's.
                 (name, Some(instance)) if instance.starts_with("127.0.0.1:") => {
-                    if name == Some("redis_up") {
-                        let down = samples.iter().filter(|sample| sample.value == 0.0);
-                        found.failures.insert(instance.clone(), down.map(|sample| sample.at).collect());
+                    if name == Some(UP) {
+                        found.failures.insert(instance.clone(), downs(&samples));
                     }
                     found.others.insert(labels, samples);
                 }
@@ -91,13 +91,20 @@ impl Found {
     /// What a receiver was sent, in the order of arrival.
     pub fn arrived(arrivals: &Arrivals) -> Self {
         let mut found = Self::default();
-        for (instance, samples) in arrivals.followed() {
-            let (stale, numbers): (Vec<Sample>, _) = samples.iter().partition(|sample| sample.value.is_nan());
-            found.failures.insert(instance.clone(), stale.iter().map(|sample| sample.at).collect());
-            found.numbers.insert(instance, numbers);
+        for (instance, mut samples) in arrivals.followed(NUMBERS) {
+            samples.retain(|sample| !sample.value.is_nan());
+            found.numbers.insert(instance, samples);
+        }
+        for (instance, samples) in arrivals.followed(UP) {
+            found.failures.insert(instance, downs(&samples));
         }
         found
     }
+}
+
+/// When a target was down.
+fn downs(up: &[Sample]) -> Vec<i64> {
+    up.iter().filter(|sample| sample.value == 0.0).map(|sample| sample.at).collect()
 }
 
 /// What came of a comparison that went well.
@@ -165,7 +172,7 @@ pub fn compare(targets: &[Numbered], found: &Found, cuts: &[Cut]) -> Verdict {
         let missing = handed.values().filter(|owed| !arrived.contains_key(&owed.number));
         for owed in missing {
             // Each failure stands for one number at most.
-            if let Some(at) = failures.iter().position(|at| (owed.at - 10..owed.at + FAILED).contains(at)) {
+            if let Some(at) = failures.iter().position(|at| FAILED.contains(&(at - owed.at))) {
                 failures.swap_remove(at);
                 verdict.failed += 1;
                 continue;

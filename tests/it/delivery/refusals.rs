@@ -1,13 +1,13 @@
 //! Receivers that do not want what they are sent: an expired token holds, a poisoned sample costs itself alone.
 
 use super::oracle::Found;
-use super::{NUMBERS, PATIENCE, Setup, now, remote_write, report};
+use super::{NUMBERS, PATIENCE, Setup, UP, now, remote_write, report};
 use std::time::Duration;
 use testbed::{Arrivals, Part, Sample, Store, wait_until};
 
 #[test]
 fn an_expired_token_loses_nothing_and_a_new_one_is_read() {
-    let arrivals = Arrivals::start(NUMBERS);
+    let arrivals = Arrivals::start(&[NUMBERS, UP]);
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");
     std::fs::write(&token, "first\n").expect("written");

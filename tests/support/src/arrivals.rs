@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::{Labels, Port, Sample};
+use crate::{Port, Sample};
 
 mod message;
 
@@ -41,8 +41,8 @@ pub struct Arrival {
     pub samples: usize,
     /// Whether the same body was kept before.
     pub again: bool,
-    /// What it had of the series that are followed, by their label `instance`.
-    pub followed: Vec<(String, Sample)>,
+    /// What it had of the series that are followed: name, label `instance`, sample.
+    pub followed: Vec<(String, String, Sample)>,
 }
 
 #[derive(Default)]
@@ -54,7 +54,6 @@ struct Kept {
     faults: Vec<String>,
     samples: usize,
     refused: usize,
-    labels: BTreeMap<String, Labels>,
 }
 
 struct Shared {
@@ -64,8 +63,8 @@ struct Shared {
     stopping: AtomicBool,
     kept: Mutex<Kept>,
     open: Mutex<Vec<TcpStream>>,
-    /// The name of the series that are followed.
-    follow: String,
+    /// The names of the series that are followed.
+    follow: Vec<String>,
 }
 
 /// A running receiver. It ends when this is dropped.
@@ -82,8 +81,8 @@ impl fmt::Debug for Arrivals {
 }
 
 impl Arrivals {
-    /// Starts one on a free port that follows the series of this name.
-    pub fn start(follow: &str) -> Self {
+    /// Starts one on a free port that follows the series of these names.
+    pub fn start(follow: &[&str]) -> Self {
         let shared = Shared {
             mood: Mutex::new(Mood::Take),
             token: Mutex::default(),
@@ -91,7 +90,7 @@ impl Arrivals {
             stopping: AtomicBool::new(false),
             kept: Mutex::default(),
             open: Mutex::default(),
-            follow: follow.to_owned(),
+            follow: follow.iter().map(|name| (*name).to_owned()).collect(),
         };
         let mut arrivals = Self { port: Port::take(), shared: Arc::new(shared), acceptor: None };
         arrivals.up();
@@ -172,20 +171,16 @@ impl Arrivals {
         lock(&self.shared.kept).faults.clone()
     }
 
-    /// The samples of the followed series, by `instance`, in the order of their arrival, without those that came again.
-    pub fn followed(&self) -> BTreeMap<String, Vec<Sample>> {
+    /// The samples of the followed series of this name, by `instance`, in the order of their arrival, without those that
+    /// came again.
+    pub fn followed(&self, name: &str) -> BTreeMap<String, Vec<Sample>> {
         let mut found: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         for arrival in lock(&self.shared.kept).arrivals.iter().filter(|arrival| !arrival.again) {
-            for (instance, sample) in &arrival.followed {
+            for (_, instance, sample) in arrival.followed.iter().filter(|(of, _, _)| of == name) {
                 found.entry(instance.clone()).or_default().push(*sample);
             }
         }
         found
-    }
-
-    /// The labels of the followed series of an instance, once one has come.
-    pub fn labels(&self, instance: &str) -> Option<Labels> {
-        lock(&self.shared.kept).labels.get(instance).cloned()
     }
 }
 
@@ -303,9 +298,8 @@ fn keep(body: &[u8], is_2: bool, shared: &Shared) -> usize {
     for (labels, samples) in &series {
         let name = labels.get("__name__").map(String::as_str).unwrap_or_default();
         let instance = labels.get("instance").cloned().unwrap_or_default();
-        if name == shared.follow {
-            followed.extend(samples.iter().map(|sample| (instance.clone(), *sample)));
-            kept.labels.entry(instance.clone()).or_insert_with(|| labels.clone());
+        if shared.follow.iter().any(|followed| followed == name) {
+            followed.extend(samples.iter().map(|sample| (name.to_owned(), instance.clone(), *sample)));
         }
         if again {
             continue;
