@@ -14,7 +14,7 @@ use crate::config::deliver::{Fsync, OnFull};
 use std::time::Duration;
 
 /// How long it has to be quiet for another line in the log.
-const QUIET: Duration = Duration::from_secs(600);
+pub(super) const QUIET: Duration = Duration::from_secs(600);
 
 impl Worker {
     /// Whether the oldest goes, rather than the newest.

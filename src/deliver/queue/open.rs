@@ -133,6 +133,7 @@ pub(super) fn open(
         again: now.steady,
         failed: false,
         evicted: None,
+        unsafe_since: None,
         _lock: lock,
     };
     worker.begin();
