@@ -1,3 +1,3 @@
-//! Fuzzes what is found when a queue is opened.
+//! Fuzzes the files of a queue: changed anyhow, with checksums that hold.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| redvigil_fuzz::check(stringify!(queue_recover), data));

@@ -3,9 +3,7 @@
 //!
 //! Nothing may panic, and what is stated here must hold whatever the bytes are.
 
-mod queue;
-
-pub use queue::queue_recover;
+pub mod queue;
 
 use exposition::{Format, Page, negotiate};
 use redvigil::collect::run::{Buffers, Request, run};
@@ -45,7 +43,7 @@ pub const TARGETS: &[Target] = &[
     ("config_document", config_document),
     ("sentinel_replies", |data| _ = sentinel_replies(data)),
     ("sentinel_events", sentinel_events),
-    ("queue_recover", queue_recover),
+    ("queue_recover", |data| _ = queue::recover(data)),
 ];
 
 /// Runs one target on its bytes.

@@ -219,11 +219,18 @@ fn whatever_a_sentinel_says_is_read_or_refused() {
 }
 
 #[test]
-fn whatever_the_files_of_a_queue_are_it_opens_and_counts() {
-    let mut random = fastrand::Rng::with_seed(4);
-    let seeds: Vec<Vec<u8>> =
-        (0..200).map(|_| (0..random.usize(6..60)).map(|_| random.u8(..)).collect()).collect();
-    feed_with(&seeds, ROUNDS / 3, fuzz::queue_recover);
+fn whatever_the_files_of_a_queue_are_it_opens_and_its_counters_balance() {
+    let (mut opened, mut lost) = (0, 0);
+    for seed in 0..ROUNDS as u64 {
+        // edits are short, and most of them are of the first kinds
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bytes: Vec<u8> = (0..random.usize(..90)).map(|_| random.u8(..)).collect();
+        let outcome = std::panic::catch_unwind(|| fuzz::queue::recover(&bytes));
+        let total = outcome.unwrap_or_else(|_| panic!("seed {seed}: {}", bytes.escape_ascii()));
+        opened += usize::from(total.delivered > 0);
+        lost += usize::from(total.dropped.total() > 0);
+    }
+    assert!(opened > ROUNDS / 2 && lost > ROUNDS / 20, "{opened} had something, {lost} had lost something");
 }
 
 #[test]

@@ -78,7 +78,15 @@ impl Model {
         });
         let life = Some(Life::start(&disk, &settings));
         let waiting = vec![VecDeque::new(); 2];
-        Self { life, disk, settings, ledger: Ledger::new(2), waiting, before: vec![Counts::default(); 2], world }
+        Self {
+            life,
+            disk,
+            settings,
+            ledger: Ledger::new(2),
+            waiting,
+            before: vec![Counts::default(); 2],
+            world,
+        }
     }
 
     fn life(&mut self) -> &mut Life {
@@ -148,7 +156,9 @@ impl Model {
                 self.start();
             }
             _ if gentle => {}
-            Step::PowerLoss(seed) => self.replace(|image| *image = image.after_power_loss(Loss::Random(seed))),
+            Step::PowerLoss(seed) => {
+                self.replace(|image| *image = image.after_power_loss(Loss::Random(seed)))
+            }
             Step::Fail(fault, from, count) => {
                 let fault = [
                     Fault::Error(errno::EIO),

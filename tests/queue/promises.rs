@@ -64,12 +64,7 @@ fn check(run: &Run, images: impl Fn(&Point) -> Vec<(String, Image)>, hold: impl 
                     hold(point, &after(run, point, image));
                 }));
                 if outcome.is_err() {
-                    panic!(
-                        "death at call {}, {name}, about to {:?}\n{left}\nnot safe: {:?}",
-                        point.call,
-                        shown(point),
-                        point.before.image.unsynced()
-                    );
+                    panic!("death at call {}, {name}, about to {:?}\n{left}", point.call, shown(point));
                 }
             }
         },
