@@ -15,7 +15,7 @@ use crate::config::deliver::{Fsync, OnFull};
 use std::time::Duration;
 
 /// How long it has to be quiet for another line in the log.
-const QUIET: Duration = Duration::from_secs(600);
+pub(super) const QUIET: Duration = Duration::from_secs(600);
 
 impl Worker {
     /// Whether the oldest goes, rather than the newest.
@@ -159,6 +159,12 @@ impl Worker {
             let mut state = self.shared.lock();
             state.lanes.iter_mut().for_each(|ring| ring.expire(too_old));
         }
+        // the limit may have been another one, or a file could not be removed
+        let limit = self.shared.config.max_bytes;
+        while self.evicts()
+            && self.logs.iter().map(Log::bytes).sum::<u64>() > limit
+            && self.evict(Reason::Size, now)
+        {}
         let free = self.storage.free(&self.folder).ok();
         self.shared.lock().disk_free = free;
         let short = |free: Option<u64>| free.is_some_and(|free| free < self.shared.config.min_free);

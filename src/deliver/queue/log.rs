@@ -59,8 +59,8 @@ pub(super) struct Log {
     pub(super) limit: u64,
     /// Its last record, be it there still or not.
     pub(super) end: Place,
-    /// Whether files came or went since the folder was made safe.
-    pub(super) folder_unsynced: bool,
+    /// How often files came or went, and how much of that is safe.
+    pub(super) names: (u64, u64),
     pub(super) cursor: CursorFile,
     /// Up to where it is settled, in what is safe.
     pub(super) safe: u64,
@@ -116,7 +116,7 @@ impl Log {
         let path = self.path(first);
         self.storage.remove(&path)?;
         let file = self.storage.create(&path)?;
-        self.folder_unsynced = true;
+        self.names.0 += 1;
         let header = Header {
             lane: self.lane,
             first,
@@ -224,7 +224,7 @@ impl Log {
 
     /// Removes a file from the disk.
     pub(super) fn unlink(&mut self, segment: Segment) -> io::Result<()> {
-        self.folder_unsynced = true;
+        self.names.0 += 1;
         let path = self.path(segment.first);
         drop(segment);
         self.storage.remove(&path)
@@ -342,7 +342,10 @@ impl Log {
         (rewritten.synced, rewritten.broken) = (rewritten.wrote, false);
         self.segments[at] = rewritten;
         self.walk = None;
-        self.folder_unsynced = self.storage.sync_folder(&self.folder).is_err();
+        self.names.0 += 1;
+        if self.storage.sync_folder(&self.folder).is_ok() {
+            self.names.1 = self.names.0;
+        }
         Ok(())
     }
 }

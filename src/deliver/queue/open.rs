@@ -12,7 +12,7 @@ use super::status::Disk;
 use super::storage::Storage;
 use super::sync::Syncer;
 use super::trouble::{Trouble, reason_of};
-use super::worker::{HOUSE, Worker};
+use super::worker::Worker;
 use super::{Error, Options};
 use crate::config::deliver as config;
 use std::io;
@@ -128,11 +128,12 @@ pub(super) fn open(
         segment,
         syncer: Syncer::Here,
         next_sync: now.steady,
-        next_house: now.steady + HOUSE,
+        next_house: now.steady,
         again: now.steady,
         failed: false,
         unsynced_names,
         evicted: None,
+        unsafe_since: None,
         _lock: lock,
     };
     worker.begin();

@@ -77,7 +77,7 @@ pub(super) fn open(
         active: None,
         limit: 0,
         end: base,
-        folder_unsynced: true,
+        names: (1, 0),
         cursor: cursor_file,
         safe: 0,
         walk: None,

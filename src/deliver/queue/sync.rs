@@ -5,6 +5,7 @@
 //! again says nothing. The file is written anew, from memory where that has the records, and takes the old one's place.
 
 use super::cursor::Cursor;
+use super::limits::QUIET;
 use super::log::Log;
 use super::state::Shared;
 use super::storage::{File, Storage};
@@ -28,7 +29,8 @@ pub(super) struct Item {
 }
 
 enum What {
-    Folder(PathBuf),
+    /// With how often files had come or gone then.
+    Folder(PathBuf, u64),
     /// The file that begins with that number, up to there.
     Segment(u64, Arc<dyn File>, u64),
     Cursor(Cursor, Arc<dyn File>),
@@ -53,7 +55,7 @@ fn carry_out(storage: &dyn Storage, items: Vec<Item>) -> Vec<Outcome> {
     let one = |item: Item| {
         let start = Instant::now();
         let done = match &item.what {
-            What::Folder(folder) => storage.sync_folder(folder),
+            What::Folder(folder, _) => storage.sync_folder(folder),
             What::Segment(_, file, _) | What::Cursor(_, file) => file.sync(),
         };
         (item, done, start.elapsed())
@@ -101,14 +103,14 @@ impl Log {
     /// Whether something is not known to be safe.
     pub(super) fn is_unsynced(&self) -> bool {
         let unsynced = |segment: &super::log::Segment| segment.synced < segment.wrote;
-        self.folder_unsynced || self.cursor.unsynced || self.segments.iter().any(unsynced)
+        self.names.1 < self.names.0 || self.cursor.unsynced || self.segments.iter().any(unsynced)
     }
 
     /// All that is not, the oldest first.
     fn unsynced(&mut self, place: usize) -> Vec<Item> {
         let mut items = vec![];
-        if self.folder_unsynced {
-            items.push(Item { place, what: What::Folder(self.folder.clone()) });
+        if self.names.1 < self.names.0 {
+            items.push(Item { place, what: What::Folder(self.folder.clone(), self.names.0) });
         }
         for at in 0..self.segments.len() {
             let segment = &self.segments[at];
@@ -220,7 +222,11 @@ impl Worker {
                 Ok(()) => self.is_safe(place, &what),
                 Err(error) => {
                     self.count_error(&error);
-                    tracing::warn!(queue = %self.folder.display(), %error, "fdatasync failed; the file is written anew");
+                    let now = (self.shared.clock)().steady;
+                    let last = self.unsafe_since.replace(now);
+                    if last.is_none_or(|last| now.saturating_sub(last) > QUIET) {
+                        tracing::warn!(queue = %self.folder.display(), %error, "fdatasync failed; the file is written anew");
+                    }
                     if let Err(error) = self.repair(place, &what) {
                         self.count_error(&error);
                         self.block(Trouble { reason: reason_of(&error), error: Some(error) });
@@ -233,7 +239,7 @@ impl Worker {
     fn is_safe(&mut self, place: usize, what: &What) {
         let log = &mut self.logs[place];
         match what {
-            What::Folder(_) => log.folder_unsynced = false,
+            What::Folder(_, names) => log.names.1 = log.names.1.max(*names),
             What::Segment(first, _, wrote) => {
                 let last = log.segments.len().wrapping_sub(1);
                 let active = log.active.is_some();
@@ -270,7 +276,7 @@ impl Worker {
 
     fn repair(&mut self, place: usize, what: &What) -> io::Result<()> {
         match what {
-            What::Folder(_) => Ok(()),
+            What::Folder(..) => Ok(()),
             What::Segment(first, ..) => self.repair_segment(place, *first),
             What::Cursor(..) => self.repair_cursor(place),
         }

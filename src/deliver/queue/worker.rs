@@ -45,6 +45,8 @@ pub struct Worker {
     pub(super) unsynced_names: Vec<PathBuf>,
     /// When a file had to go before its time.
     pub(super) evicted: Option<Duration>,
+    /// When something could not be made safe.
+    pub(super) unsafe_since: Option<Duration>,
     pub(super) _lock: Box<dyn Send + Sync>,
 }
 

@@ -293,3 +293,21 @@ async fn with_its_threads_all_of_it_goes_through_and_is_there_after_a_stop() {
         balanced(&queue);
     }
 }
+
+#[test]
+fn a_limit_that_was_lowered_holds_from_the_start() {
+    let mut bench = Bench::new(|_| ());
+    bench.options.segment = 8 << 10;
+    let (queue, mut worker) = bench.open();
+    for number in 1..=100 {
+        bench.append(&queue, &mut worker, number..=number);
+    }
+    drop((queue, worker));
+    bench.config.max_bytes = 64 << 10;
+    let (queue, mut worker) = bench.open();
+    while worker.turn() {}
+    let status = balanced(&queue);
+    assert!(status.disk_bytes <= 64 << 10 && status.total.dropped.get(Reason::Size) > 0);
+    let mut lane = queue.lane(0).expect("nobody has it");
+    assert!(deliver(&mut lane, &mut worker, 200).ends_with(&[99, 100]));
+}
