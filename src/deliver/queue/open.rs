@@ -134,7 +134,6 @@ pub(super) fn open(
         unsynced_names,
         evicted: None,
         unsafe_since: None,
-        _lock: lock,
         lock: Some(lock),
     };
     worker.begin();
