@@ -20,8 +20,9 @@ const SECONDS: u64 = 45;
 
 /// How often each target is collected, in milliseconds.
 const INTERVAL: i64 = 150;
-/// How long, in milliseconds, after the first target of a round the last one may be accepted.
-const ROUND: i64 = 100;
+/// How long, in milliseconds, after one target another may be accepted that answered earlier: targets have their moments
+/// all over the interval, and collections take their time.
+const ROUND: i64 = 2 * INTERVAL;
 
 /// Random numbers by a seed, which is printed.
 struct Dice(u64);
