@@ -93,14 +93,14 @@ impl Bench {
             }
         };
         let found = || self.outputs.shown()[0].queue.status().total;
-        assert!(tokio::time::timeout(10 * SECOND, held).await.is_ok(), "{pending} {:?}", found());
+        assert!(timeout(10 * SECOND, held).await.is_ok(), "{pending} {:?}", found());
         assert!(found().balance(), "{:?}", found());
     }
 
     async fn stop(mut self) {
         self.outlet = None;
         let patience = DRAIN + HANDOVER;
-        let ended = tokio::time::timeout(patience, self.run.join_next()).await.expect("it ends");
+        let ended = timeout(patience, self.run.join_next()).await.expect("it ends");
         ended.expect("it ran").expect("no panic");
     }
 }
@@ -148,7 +148,7 @@ async fn an_output_that_moves_keeps_what_waits() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(10 * SECOND, is_tried).await.expect("it is tried");
+    timeout(10 * SECOND, is_tried).await.expect("it is tried");
     bench.stop().await;
 }
 
