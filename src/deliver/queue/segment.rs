@@ -271,6 +271,31 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_nobody_reaches_is_damage_behind_a_sound_checksum() {
+        let header = |first, before| Header { lane: 0, first, before, anew: false, created: 0 };
+        let record = Record { body: Bytes::new(), samples: 1, min_timestamp: 0, max_timestamp: 0 };
+        let footer = |first, before, samples| Footer {
+            records: 1,
+            first,
+            before,
+            samples,
+            min_timestamp: 0,
+            max_timestamp: 0,
+            end: 128,
+        };
+        for (number, known) in [(MOST, true), (MOST + 1, false), (u64::MAX, false)] {
+            for header in [header(number, 0), header(1, number)] {
+                assert_eq!(Header::decode(&header.encode()).is_some(), known, "{header:?}");
+            }
+            let head = Head::of(&record, number, 0).encode(64);
+            assert_eq!(Head::decode(&head, 64).is_some(), known, "{number}");
+            for footer in [footer(number, 0, 0), footer(1, number, 0), footer(1, 0, number)] {
+                assert_eq!(Footer::decode(&footer.encode(), 128).is_some(), known, "{footer:?}");
+            }
+        }
+    }
+
+    #[test]
     fn names_are_of_one_form() {
         assert_eq!(first_of(&name(4711)), Some(4711));
         assert_eq!(first_of(&name(MOST)), Some(MOST));
