@@ -5,7 +5,7 @@
 
 use super::Reason;
 use super::ring::Place;
-use super::segment::{seal, sealed};
+use super::segment::{MOST, seal, sealed};
 use super::storage::{File, Storage, read_full_at, write_all_at};
 use std::io;
 use std::path::PathBuf;
@@ -88,7 +88,9 @@ impl Cursor {
             },
             reason: Reason::ALL.get(usize::from(slot[81])).copied(),
         };
-        Some((number(8)?, cursor))
+        let (acked, floor) = (cursor.acked, cursor.floor);
+        let numbers = [number(8)?, acked.sequence, acked.total, floor.sequence, floor.total, cursor.held];
+        numbers.iter().all(|number| *number < MOST).then_some((numbers[0], cursor))
     }
 }
 

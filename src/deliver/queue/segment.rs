@@ -21,6 +21,9 @@ pub(super) const HEAD: usize = 48;
 /// The size of a footer, in bytes.
 pub(super) const FOOTER: usize = 64;
 
+/// All numbers and sums of a lane are below that. One that is not was never ours, whatever its checksum says.
+pub(super) const MOST: u64 = 1 << 56;
+
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"rvQS");
 const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"rvQF");
 /// What a record begins with.
@@ -104,6 +107,7 @@ impl Header {
         (sound && version == VERSION && codec == CODEC).then_some(())?;
         let first = u64::from_le_bytes(get(bytes, &mut at)?);
         let before = u64::from_le_bytes(get(bytes, &mut at)?);
+        (first.max(before) < MOST).then_some(())?;
         Some(Self { lane, first, before, anew: anew != 0, created: i64::from_le_bytes(get(bytes, &mut at)?) })
     }
 }
@@ -150,7 +154,7 @@ impl Head {
         let length = u32::from_le_bytes(get(bytes, &mut at)?);
         let crc = u32::from_le_bytes(get(bytes, &mut at)?);
         (length as usize <= LARGEST_BODY && crc == Self::crc(bytes, place)).then_some(())?;
-        Some(Self {
+        let head = Self {
             length,
             body_crc: u32::from_le_bytes(get(bytes, &mut at)?),
             sequence: u64::from_le_bytes(get(bytes, &mut at)?),
@@ -158,7 +162,8 @@ impl Head {
             max_timestamp: i64::from_le_bytes(get(bytes, &mut at)?),
             samples: u32::from_le_bytes(get(bytes, &mut at)?),
             before: u32::from_le_bytes(get(bytes, &mut at)?),
-        })
+        };
+        (head.sequence < MOST).then_some(head)
     }
 
     fn crc(bytes: &[u8], place: u64) -> u32 {
@@ -195,7 +200,8 @@ impl Footer {
             max_timestamp: i64::from_le_bytes(get(bytes, &mut at)?),
             end: u64::from_le_bytes(get(bytes, &mut at)?),
         };
-        (sound && footer.end == place && footer.records > 0).then_some(footer)
+        let is_ours = footer.first.max(footer.before).max(footer.samples) < MOST;
+        (sound && is_ours && footer.end == place && footer.records > 0).then_some(footer)
     }
 }
 
@@ -248,7 +254,7 @@ mod tests {
         check(&header, &header.encode(), Header::decode);
         let body = Bytes::from_static(b"body");
         let record = Record { body, samples: 9, min_timestamp: i64::MIN, max_timestamp: i64::MAX };
-        let head = Head::of(&record, u64::MAX, 1 << 33);
+        let head = Head::of(&record, MOST - 1, 1 << 33);
         check(&head, &head.encode(4711), |bytes| Head::decode(bytes, 4711));
         assert_eq!(Head::decode(&head.encode(4711), 4712), None);
         let footer = Footer {
