@@ -165,7 +165,7 @@ async fn series_that_are_no_longer_there_are_ended() {
     bench.take("a", 2000, &["y"]);
     assert_eq!(
         bench.short(),
-        [["n{instance=a,job=redvigil y} 0@2.000", "n{instance=a,job=redvigil x} x@2.000"]]
+        [["n{instance=a,job=redvigil x} x@2.000", "n{instance=a,job=redvigil y} 0@2.000"]]
     );
     bench.take("a", 3000, &["y"]);
     assert_eq!(bench.short(), [["n{instance=a,job=redvigil y} 0@3.000"]]);
