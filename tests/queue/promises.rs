@@ -38,9 +38,9 @@ fn power_losses(point: &Point) -> Vec<(String, Image)> {
     let image = &point.before.image;
     let changes = image.unsynced();
     let mut losses = vec![Loss::All, Loss::Zeros, Loss::Contents, Loss::Names];
-    for at in 0..changes.len() {
+    for (at, change) in changes.iter().enumerate() {
         losses.extend([Loss::Behind(at), Loss::One(at), Loss::Before(at)]);
-        if let Change::Write { bytes, .. } = &changes[at] {
+        if let Change::Write { bytes, .. } = change {
             let cuts = [1, 16, 47, 48, 49, 64, bytes.len() - 1];
             for cut in cuts.into_iter().filter(|cut| *cut < bytes.len()) {
                 losses.extend([Loss::Torn(at, cut), Loss::TornZeros(at, cut)]);
@@ -178,7 +178,7 @@ fn g5_nothing_leaves_silently() {
     assert!(evicted.points.last().expect("some").seen.dropped > 0, "nothing was dropped");
     let between = |point: &Point| {
         let all = process_deaths(point);
-        all.into_iter().step_by(if point.call % 8 == 0 { 1 } else { 29 }).collect()
+        all.into_iter().step_by(if point.call.is_multiple_of(8) { 1 } else { 29 }).collect()
     };
     check(&evicted, between, |point, found| {
         assert_eq!(found.corrected, 0);
@@ -188,7 +188,7 @@ fn g5_nothing_leaves_silently() {
         let counted = point.seen.dropped + found.dropped + under_way;
         assert!(missing <= counted, "{missing} samples are missing, {counted} were counted");
     });
-    let some = |point: &Point| if point.call % 4 == 0 { power_losses(point) } else { vec![] };
+    let some = |point: &Point| if point.call.is_multiple_of(4) { power_losses(point) } else { vec![] };
     check(&evicted, some, |point, found| {
         let accepted: u64 = (0..point.seen.accepted[0]).map(|one| u64::from(samples_of(one as u32))).sum();
         assert!(found.recovered <= accepted + 7, "{} of {accepted} were found", found.recovered);
