@@ -101,8 +101,9 @@ class Store:
         found = {}
         for line in self.get("/api/v1/export?match[]=" + urllib.parse.quote(SERIES)).splitlines():
             d = json.loads(line)
-            pairs = sorted(zip(d["timestamps"], d["values"]))
-            found.setdefault(d["metric"]["instance"], []).extend(int(v) for _, v in pairs)
+            pairs = sorted(zip(d["timestamps"], d["values"]), key=lambda pair: pair[0])
+            # A stale marker is no number.
+            found.setdefault(d["metric"]["instance"], []).extend(int(v) for _, v in pairs if v is not None)
         return found
 
 

@@ -13,6 +13,7 @@
 use super::queue::{Queue, Record};
 use crate::collect::collected::{Collected, Said};
 use crate::config::deliver::{Deliver, JOB, Output};
+use bytes::Bytes;
 use exposition::Families;
 use exposition::remote_write::{Batch, Encoder, Scrape, Size};
 use std::collections::{BTreeMap, HashMap};
@@ -81,7 +82,7 @@ impl Way {
             packs: (0..lanes).map(|_| Pack::default()).collect(),
             targets: HashMap::new(),
             gone: 0,
-            pen: Pen { queue, zstd: None, samples: 0 },
+            pen: Pen { queue, zstd: None, packed: Vec::new(), samples: 0 },
         };
         way.follow(output, deliver);
         way
@@ -101,7 +102,7 @@ impl Way {
     /// Gives all that was gathered to the queue, and goes on with another one.
     pub fn replace(&mut self, output: &Output, queue: Queue) {
         self.flush();
-        self.pen = Pen { queue, zstd: self.pen.zstd.take(), samples: 0 };
+        self.pen = Pen { queue, zstd: self.pen.zstd.take(), packed: Vec::new(), samples: 0 };
         let lanes = usize::from(output.queue.lanes.max(1));
         self.packs.resize_with(lanes, Pack::default);
         for (target, sent) in &mut self.targets {
@@ -193,7 +194,8 @@ impl Pack {
     fn flush(&mut self, lane: usize, pen: &mut Pen) {
         self.due = None;
         if !self.encoder.is_empty() {
-            pen.write(lane, self.encoder.finish());
+            let body = pen.write(lane, self.encoder.finish());
+            self.encoder.recycle(body);
         }
     }
 }
@@ -225,29 +227,37 @@ struct Pen {
     queue: Queue,
     /// Set up once, which costs more than a small request.
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// Where it writes. A request of its own size is made of that: it may wait for long, and what zstd asks for is
+    /// twenty times as much.
+    packed: Vec<u8>,
     /// Samples that the queue was given.
     samples: u64,
 }
 
 impl Pen {
-    fn write(&mut self, lane: usize, Batch { body, size }: Batch) {
+    /// Gives the memory of the request back.
+    fn write(&mut self, lane: usize, Batch { body: plain, size }: Batch) -> Vec<u8> {
         let Size { samples, min_timestamp, max_timestamp } = size;
-        match self.compress(&body) {
+        match self.compress(&plain) {
             Ok(body) => {
                 self.samples += u64::from(samples);
-                self.queue.append(lane, Record { body: body.into(), samples, min_timestamp, max_timestamp });
+                self.queue.append(lane, Record { body, samples, min_timestamp, max_timestamp });
             }
             // There is no memory for it, and so none to keep it in.
             Err(error) => error!(%error, samples, "samples are lost: they cannot be compressed"),
         }
+        plain
     }
 
-    fn compress(&mut self, body: &[u8]) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, body: &[u8]) -> io::Result<Bytes> {
         let zstd = match &mut self.zstd {
             Some(zstd) => zstd,
             none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
         };
-        zstd.compress(body)
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(body.len()));
+        zstd.compress_to_buffer(body, &mut self.packed)?;
+        Ok(Bytes::copy_from_slice(&self.packed))
     }
 }
 

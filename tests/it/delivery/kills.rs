@@ -18,8 +18,11 @@ use testbed::{Arrival, Arrivals, Mood, Port, Process, http, skipped, wait_until}
 /// How long it goes on in `make test`. `REDVIGIL_SOAK` says another number of seconds.
 const SECONDS: u64 = 45;
 
-/// How long, in milliseconds, after the first target of a round the last one may be accepted.
-const ROUND: i64 = 100;
+/// How often each target is collected, in milliseconds.
+const INTERVAL: i64 = 150;
+/// How long, in milliseconds, after one target another may be accepted that answered earlier: targets have their moments
+/// all over the interval, and collections take their time.
+const ROUND: i64 = 2 * INTERVAL;
 
 /// Random numbers by a seed, which is printed.
 struct Dice(u64);
@@ -95,7 +98,9 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
     let url = receiver().write_url();
     let output = remote_write(&url, version);
     let queue = format!("min_free: 0, lanes: {lanes}, linger: {linger}");
-    let mut push = Setup { targets: 4, small: true, interval: 150, output: &output, queue: &queue }.start();
+    let mut push =
+        Setup { targets: 4, small: true, interval: INTERVAL.unsigned_abs(), output: &output, queue: &queue }
+            .start();
     let weather = Weather::start(arrivals.clone(), Dice(dice.below(u64::MAX)));
     let (mut ends, mut said, mut lives) = (Ends::default(), 0, Vec::new());
     let started = Instant::now();
@@ -106,9 +111,12 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
         thread::sleep(dice.milliseconds(30));
         match dice.below(12) {
             0 => {
+                let before = now();
                 push.exporter.as_mut().expect("it runs").process().pause();
                 thread::sleep(dice.milliseconds(600));
                 push.exporter.as_mut().expect("it runs").process().resume();
+                // A collection that stood still tries again, with another number, where it has time left.
+                push.cuts.push(Cut { before, after: now(), excused: INTERVAL });
                 ends.paused += 1;
                 continue;
             }
@@ -269,9 +277,14 @@ fn an_oom_kill_loses_nothing_that_was_accepted() {
     };
     let mut arrivals = Arrivals::start(&[NUMBERS, UP]);
     let output = remote_write(&arrivals.write_url(), "auto");
-    let mut push =
-        Setup { targets: 4, small: true, interval: 150, output: &output, queue: "min_free: 0, linger: 0s" }
-            .start();
+    let mut push = Setup {
+        targets: 4,
+        small: true,
+        interval: INTERVAL.unsigned_abs(),
+        output: &output,
+        queue: "min_free: 0, linger: 0s",
+    }
+    .start();
     push.collect(5);
     arrivals.down();
     push.collect(5);

@@ -42,22 +42,23 @@ fn an_outage_costs_the_ring_in_memory_however_long_it_is() {
         accepted > 2 * FULL.get_or_init(|| accepted)
     });
     let (full, begun, at_full) = (resident(exporter.pid()), Instant::now(), count());
-    wait_until("four times that to be accepted", PATIENCE, || count().accepted > 4 * at_full.accepted);
+    wait_until("twice that to be accepted", PATIENCE, || count().accepted > 2 * at_full.accepted);
     let (later, passed) = (resident(exporter.pid()), begun.elapsed());
     let after = count();
     assert!(after.bytes["memory"] <= RING, "{after:?}");
     assert!(after.dropped.is_empty(), "{after:?}");
     report(format_args!(
-        "ring {} KiB; twice full: {} KiB resident, {} samples wait; {:.1} s later: {} KiB, {} samples ({} KiB on disk, \
-         {:.1} bytes a sample)",
+        "ring {} KiB; twice full: {} KiB resident, {} samples wait; {:.1} s later: {} KiB, {} samples ({} KiB in memory, \
+         {} on disk)",
         RING >> 10,
         full >> 10,
         at_full.pending,
         passed.as_secs_f64(),
         later >> 10,
         after.pending,
+        after.bytes["memory"] >> 10,
         after.bytes["disk"] >> 10,
-        after.bytes["disk"] as f64 / after.pending as f64,
     ));
-    assert!(later < full + (1 << 20), "{} KiB became {} KiB", full >> 10, later >> 10);
+    // Three times the ring, for what the allocator cannot give back; without a bound it would be tens of MiB.
+    assert!(later < full + 3 * RING, "{} KiB became {} KiB", full >> 10, later >> 10);
 }

@@ -39,6 +39,8 @@ pub struct Encoder {
     symbols: Symbols,
     /// Fields `timeseries` of the request.
     series: Vec<u8>,
+    /// The memory of the next request.
+    spare: Vec<u8>,
     size: Size,
     /// Where in `series` the labels of what was sent of this scrape stand.
     sent: HashTable<Range<u32>>,
@@ -104,13 +106,21 @@ impl Encoder {
 
     /// The request, whole; without samples it has no bytes. The encoder begins anew.
     pub fn finish(&mut self) -> Batch {
-        let mut body = Vec::with_capacity(self.size());
+        let mut body = std::mem::take(&mut self.spare);
+        body.clear();
+        body.reserve(self.size());
         if !self.is_empty() {
             self.symbols.write(&mut body);
             body.extend_from_slice(&self.series);
         }
         self.series.clear();
         Batch { body, size: std::mem::take(&mut self.size) }
+    }
+
+    /// Takes back the body of a request that is done with, for the next one. Without that each takes memory anew, which
+    /// falls to pieces between what lives longer.
+    pub fn recycle(&mut self, body: Vec<u8>) {
+        self.spare = body;
     }
 
     /// Whether a series of these labels was sent of this scrape; `hash` is theirs.
