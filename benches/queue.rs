@@ -7,6 +7,8 @@
 //! and counted. So the burst here waits where memory is half full, and that counts in its time; the calls themselves are
 //! measured beside it.
 
+#![expect(clippy::print_stdout, reason = "its numbers are what it is for")]
+
 use bytes::Bytes;
 use redvigil::config::deliver as config;
 use redvigil::deliver::queue::disk::Disk;

@@ -67,6 +67,8 @@ struct Sent {
     theirs: Vec<Arc<Families>>,
     ours: Vec<Arc<Families>>,
     timestamp: i64,
+    /// How many samples it was.
+    samples: usize,
 }
 
 impl Way {
@@ -121,13 +123,15 @@ impl Way {
         }
         let Some(sent) = self.targets.get_mut(&collected.target) else { return };
         let lane = sent.lane;
-        let more = samples(&collected.theirs) + samples(&collected.ours);
+        // Histograms are several samples each: what it came to the last time is the best guess.
+        let more = (samples(&collected.theirs) + samples(&collected.ours)).max(sent.samples);
         let waiting = self.packs[lane].encoder.samples() as usize;
         if waiting > 0 && waiting + more > SAMPLES {
             self.packs[lane].flush(lane, &mut self.pen);
         }
 
         let pack = &mut self.packs[lane];
+        let others = pack.encoder.samples() as usize;
         let was_gone = sent.is_gone();
         sent.timestamp = milliseconds(collected.at).max(sent.timestamp.saturating_add(1));
         if !Arc::ptr_eq(&sent.made_of, &collected.labels) && !collected.is_gone() {
@@ -139,6 +143,7 @@ impl Way {
             sent.made_of = collected.labels.clone();
         }
         sent.push(&collected.theirs, &collected.ours, &mut pack.encoder);
+        sent.samples = (pack.encoder.samples() as usize).saturating_sub(others);
         match (was_gone, sent.is_gone()) {
             (true, false) => self.gone = self.gone.saturating_sub(1),
             (false, true) => self.gone += 1,
@@ -198,7 +203,7 @@ impl Pack {
 impl Sent {
     fn nothing(lane: usize) -> Self {
         let (made_of, labels, theirs, ours) = (Arc::default(), [].into(), vec![], vec![]);
-        Self { lane, made_of, labels, theirs, ours, timestamp: i64::MIN }
+        Self { lane, made_of, labels, theirs, ours, timestamp: i64::MIN, samples: 0 }
     }
 
     fn is_gone(&self) -> bool {

@@ -101,7 +101,7 @@ struct Model {
     turned: i64,
     /// Whether something failed in this life.
     failed: bool,
-    /// What may come again, and whether that is to be said.
+    /// What may come again, and what of that need not be said to be so.
     again: BTreeSet<u32>,
     unmarked: BTreeSet<u32>,
     /// Samples that waited and did not come, and those that were counted as dropped in earlier lives.

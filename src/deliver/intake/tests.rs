@@ -165,7 +165,7 @@ async fn series_that_are_no_longer_there_are_ended() {
     bench.take("a", 2000, &["y"]);
     assert_eq!(
         bench.short(),
-        [["n{instance=a,job=redvigil y} 0@2.000", "n{instance=a,job=redvigil x} x@2.000"]]
+        [["n{instance=a,job=redvigil x} x@2.000", "n{instance=a,job=redvigil y} 0@2.000"]]
     );
     bench.take("a", 3000, &["y"]);
     assert_eq!(bench.short(), [["n{instance=a,job=redvigil y} 0@3.000"]]);
@@ -286,6 +286,36 @@ async fn a_request_is_full_at_5000_samples_or_when_nobody_waits_any_longer() {
     assert_eq!(sizes(&mut bench), [2000]);
     bench.way.flush();
     assert!(bench.requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_histogram_is_as_many_samples_as_it_has_buckets() {
+    static TIMES: Desc = Desc::histogram("h", "Times.");
+    let mut bench = Bench::new(|output| output.queue.linger = Duration::from_secs(1));
+    let bounds = (0..1500).map(|bound| (f64::from(bound), 1.0));
+    let mut out = Builder::new();
+    let family = out.family(&TIMES);
+    out.distribution(family, &[], bounds, 1.0, 1);
+    let said = Said { parts: vec![Arc::new(out.finish())], since: None };
+    for at in [1000, 2000] {
+        for target in ["a", "b", "c", "d"] {
+            bench.hand_on(target, &Arc::default(), at, [said.clone(), Said::default()]);
+        }
+    }
+    bench.way.flush();
+    // The first time nobody knows.
+    let sizes: Vec<_> = bench.lanes.iter_mut().flat_map(sizes_of).collect();
+    assert_eq!(sizes, [4 * 1503, 3 * 1503, 1503]);
+}
+
+/// How many samples each request of a lane has.
+fn sizes_of(lane: &mut Lane) -> Vec<u32> {
+    std::iter::from_fn(|| {
+        let entry = lane.oldest_now()?;
+        lane.settle(entry.sequence, crate::deliver::queue::Settled::delivered(entry.record.samples));
+        Some(entry.record.samples)
+    })
+    .collect()
 }
 
 #[tokio::test(start_paused = true)]

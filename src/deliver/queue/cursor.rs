@@ -88,8 +88,9 @@ impl Cursor {
             },
             reason: Reason::ALL.get(usize::from(slot[81])).copied(),
         };
-        let numbers = (8..64).step_by(8).map(number);
-        numbers.flatten().all(|number| number <= MOST).then_some((number(8)?, cursor))
+        let (acked, floor) = (cursor.acked, cursor.floor);
+        let numbers = [number(8)?, acked.sequence, acked.total, floor.sequence, floor.total, cursor.held];
+        numbers.iter().all(|number| *number < MOST).then_some((numbers[0], cursor))
     }
 }
 

@@ -89,6 +89,8 @@ pub(super) fn open(
     // before is what comes before the next file; lost is what is missing
     let mut end = found.cursor.map(|_| base);
     let (mut lost_records, mut lost_samples) = (0, 0);
+    // whether what comes before the last file was guessed
+    let mut guessed = false;
     for (at, first) in firsts.iter().copied().enumerate() {
         let next = firsts.get(at + 1).copied();
         let path = log.path(first);
@@ -118,6 +120,17 @@ pub(super) fn open(
             previous.last = Place { sequence: first - 1, total: before.max(previous.before) };
             end = end.map(|end| base.max(previous.last).min(end));
         }
+        if let Some(previous) =
+            log.segments.back_mut().filter(|previous| guessed && previous.last.sequence + 1 == first)
+        {
+            // now it is known: what was missed is missing before it
+            let missed = before.saturating_sub(previous.last.total);
+            previous.before += missed;
+            previous.last.total += missed;
+            lost_samples += missed;
+            end = end.max(Some(previous.last));
+        }
+        guessed = found.before.is_none() && found.settled.is_none();
         if let Some(end) = end.filter(|end| first > end.sequence + 1 && !found.anew) {
             lost_records += first - end.sequence - 1;
             lost_samples += before.saturating_sub(end.total);
@@ -297,7 +310,8 @@ fn tidy(
     (quarantine, lane): (&Quarantine, usize),
     disk: &mut Disk,
 ) {
-    if found.sealed || found.unreadable {
+    // where the header is gone, a footer would make a guess of what comes before it into knowledge
+    if found.sealed || found.unreadable || found.before.is_none() && !newest {
         return;
     }
     if found.end < found.size {

@@ -21,12 +21,11 @@ pub(super) const HEAD: usize = 48;
 /// The size of a footer, in bytes.
 pub(super) const FOOTER: usize = 64;
 
+/// All numbers and sums of a lane are below that. One that is not was never ours, whatever its checksum says.
+pub(super) const MOST: u64 = 1 << 56;
+
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"rvQS");
 const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"rvQF");
-/// No number of a record and no count of samples comes near it. What says more is damaged, however sound its checksum, and
-/// sums of some of them have room.
-pub(super) const MOST: u64 = 1 << 54;
-
 /// What a record begins with.
 pub(super) const RECORD_MAGIC: [u8; 4] = [0xd7, b'r', b'v', 0xa1];
 const VERSION: u16 = 1;
@@ -108,7 +107,7 @@ impl Header {
         (sound && version == VERSION && codec == CODEC).then_some(())?;
         let first = u64::from_le_bytes(get(bytes, &mut at)?);
         let before = u64::from_le_bytes(get(bytes, &mut at)?);
-        (first <= MOST && before <= MOST).then_some(())?;
+        (first.max(before) < MOST).then_some(())?;
         Some(Self { lane, first, before, anew: anew != 0, created: i64::from_le_bytes(get(bytes, &mut at)?) })
     }
 }
@@ -164,7 +163,7 @@ impl Head {
             samples: u32::from_le_bytes(get(bytes, &mut at)?),
             before: u32::from_le_bytes(get(bytes, &mut at)?),
         };
-        (head.sequence <= MOST).then_some(head)
+        (head.sequence < MOST).then_some(head)
     }
 
     fn crc(bytes: &[u8], place: u64) -> u32 {
@@ -201,8 +200,8 @@ impl Footer {
             max_timestamp: i64::from_le_bytes(get(bytes, &mut at)?),
             end: u64::from_le_bytes(get(bytes, &mut at)?),
         };
-        let known = [footer.first, footer.before, footer.samples].iter().all(|number| *number <= MOST);
-        (sound && known && footer.end == place && footer.records > 0).then_some(footer)
+        let is_ours = footer.first.max(footer.before).max(footer.samples) < MOST;
+        (sound && is_ours && footer.end == place && footer.records > 0).then_some(footer)
     }
 }
 
@@ -227,7 +226,7 @@ pub(super) fn name(first: u64) -> String {
 pub(super) fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(())?;
-    digits.parse().ok().filter(|first| (1..=MOST).contains(first))
+    digits.parse().ok().filter(|first| *first > 0)
 }
 
 #[cfg(test)]
@@ -255,7 +254,7 @@ mod tests {
         check(&header, &header.encode(), Header::decode);
         let body = Bytes::from_static(b"body");
         let record = Record { body, samples: 9, min_timestamp: i64::MIN, max_timestamp: i64::MAX };
-        let head = Head::of(&record, MOST, 1 << 33);
+        let head = Head::of(&record, MOST - 1, 1 << 33);
         check(&head, &head.encode(4711), |bytes| Head::decode(bytes, 4711));
         assert_eq!(Head::decode(&head.encode(4711), 4712), None);
         let footer = Footer {
@@ -271,10 +270,34 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_nobody_reaches_is_damage_behind_a_sound_checksum() {
+        let header = |first, before| Header { lane: 0, first, before, anew: false, created: 0 };
+        let record = Record { body: Bytes::new(), samples: 1, min_timestamp: 0, max_timestamp: 0 };
+        let footer = |first, before, samples| Footer {
+            records: 1,
+            first,
+            before,
+            samples,
+            min_timestamp: 0,
+            max_timestamp: 0,
+            end: 128,
+        };
+        for (number, known) in [(MOST - 1, true), (MOST, false), (u64::MAX, false)] {
+            for header in [header(number, 0), header(1, number)] {
+                assert_eq!(Header::decode(&header.encode()).is_some(), known, "{header:?}");
+            }
+            let head = Head::of(&record, number, 0).encode(64);
+            assert_eq!(Head::decode(&head, 64).is_some(), known, "{number}");
+            for footer in [footer(number, 0, 0), footer(1, number, 0), footer(1, 0, number)] {
+                assert_eq!(Footer::decode(&footer.encode(), 128).is_some(), known, "{footer:?}");
+            }
+        }
+    }
+
+    #[test]
     fn names_are_of_one_form() {
         assert_eq!(first_of(&name(4711)), Some(4711));
-        assert_eq!(first_of(&name(MOST)), Some(MOST));
-        assert_eq!(first_of(&name(u64::MAX)), None);
+        assert_eq!(first_of(&name(u64::MAX)), Some(u64::MAX));
         for wrong in ["1.seg", "00000000000000000000.seg", "000000000000000000+1.seg", "cursor", "", ".seg"] {
             assert_eq!(first_of(wrong), None, "{wrong}");
         }
