@@ -3,8 +3,8 @@
 //! Where no output is configured nothing is made. What a breaker answered is handed on as the page has it then; a tick
 //! that found no room only where the page has nothing of the server any more, for old samples are no new ones.
 //!
-//! What a newcomer would get wrong: a round may end after a later one of the same members did, and what is older than
-//! what was handed on is not handed on. And who is gone says nothing more, though its collection may still be under way.
+//! What a newcomer would get wrong: somebody may have asked for a member since its tick, and then that collection is the
+//! one that is handed on. And who is gone says nothing more, though its collection may still be under way.
 
 use super::sets::{self, Set};
 use super::shape::Outcome;

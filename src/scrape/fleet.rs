@@ -358,19 +358,19 @@ impl Round {
             tokio::select! {
                 ended = members.join_next() => match ended {
                     // A panic was counted where the collection ran.
-                    Some(ended) => read.extend(ended.ok().and_then(|(slot, tick)| self.take_in(slot, tick))),
+                    Some(ended) => read.extend(ended.ok().and_then(|(turn, tick)| self.take_in(turn, tick))),
                     None => break,
                 },
                 () = &mut is_late, if feed.is_some() && !is_late.is_elapsed() => {}
             }
             if let Some(feed) = feed.filter(|_| is_late.is_elapsed() && handed_on < read.len()) {
                 self.conclude(&read);
-                hand_on(feed, config, &read, &mut handed_on);
+                hand_on(feed, config, &mut read, &mut handed_on);
             }
         }
         self.conclude(&read);
         if let Some(feed) = feed {
-            hand_on(feed, config, &read, &mut handed_on);
+            hand_on(feed, config, &mut read, &mut handed_on);
         }
         let is_long_list = self.key.1.is_some();
         let history = |Read { slot, facts, .. }: Read| {
@@ -381,7 +381,8 @@ impl Round {
     }
 
     /// What a member's tick says of it; nothing where there was no room.
-    fn take_in(&self, slot: Arc<Slot>, tick: Tick) -> Option<Read> {
+    fn take_in(&self, turn: Turn, tick: Tick) -> Option<Read> {
+        let slot = turn.0.clone();
         let facts = match tick {
             Tick::Collected => slot.facts(),
             Tick::Known => None,
@@ -397,7 +398,8 @@ impl Round {
         {
             self.identities.learn(&slot.member.address, &id.to_string());
         }
-        Some(Read { slot, tick, facts })
+        let turn = (self.feed.is_some() && feed::is_wanted(&self.config)).then_some(turn);
+        Some(Read { slot, tick, facts, turn })
     }
 
     /// Puts what the members said in this round side by side.
@@ -429,8 +431,11 @@ fn put_down(store: &Store, config: &Config, service: &Service, readings: &[Membe
 }
 
 /// Hands on those that were not yet.
-fn hand_on(feed: &Feed, config: &Config, read: &[Read], handed_on: &mut usize) {
-    read[*handed_on..].iter().for_each(|read| feed.member(config, &read.slot, read.tick));
+fn hand_on(feed: &Feed, config: &Config, read: &mut [Read], handed_on: &mut usize) {
+    for read in &mut read[*handed_on..] {
+        feed.member(config, &read.slot, read.tick);
+        read.turn = None;
+    }
     *handed_on = read.len();
 }
 
@@ -440,6 +445,8 @@ struct Read {
     tick: Tick,
     /// What it said, and when; nothing where it did not answer.
     facts: Option<(Arc<Facts>, std::time::Instant)>,
+    /// Kept until it is handed on: of two collections only the last would be.
+    turn: Option<Turn>,
 }
 
 /// A member's turn. Dropped, the next one may begin.
@@ -452,19 +459,18 @@ impl Drop for Turn {
 }
 
 /// One member's part in a round.
-async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (Arc<Slot>, Tick) {
-    let slot = turn.0.clone();
-    let membership = Membership { slot: slot.clone(), asker: Asker::Tick, guarded: true };
+async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (Turn, Tick) {
+    let membership = Membership { slot: turn.0.clone(), asker: Asker::Tick, guarded: true };
     let wanted = Wanted { job, end: patience, member: Some(membership) };
     let tick = match scraper.collect(wanted).await {
         Ok(outcome) if outcome.from_breaker => Tick::Known,
         Ok(_) => Tick::Collected,
         Err(Crowded) => {
-            slot.skip();
+            turn.0.skip();
             Tick::Skipped
         }
     };
-    (slot, tick)
+    (turn, tick)
 }
 
 #[cfg(test)]

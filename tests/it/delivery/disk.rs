@@ -47,7 +47,7 @@ fn a_full_disk_drops_the_oldest_counts_them_and_heals_by_itself() {
         "{full:?}"
     );
     arrivals.set(Mood::Take);
-    wait_until("the output to be live again", Duration::from_secs(40), || push.state() == "live");
+    wait_until("the output to be live again", Duration::from_secs(80), || push.state() == "live");
     push.drain();
     wait_until("the disk to be fine again", Duration::from_secs(15), || push.count().disk_ok);
     push.collect(3);

@@ -118,9 +118,6 @@ pub struct Verdict {
     pub twice: usize,
     /// Numbers whose collection failed.
     pub failed: usize,
-    /// Numbers that were the first that our process got of their target after it was started again, and that did not
-    /// arrive though nothing says why: about one in a thousand. To be looked into; the second is never missing.
-    pub first_of_a_life: usize,
     /// Numbers that were not accepted yet when our process was ended.
     pub unaccepted: usize,
     /// The most of those, of all targets together, at one end of our process.
@@ -185,7 +182,6 @@ pub fn compare(targets: &[Numbered], found: &Found, cuts: &[Cut]) -> Verdict {
                     at_cut[at] += 1;
                     verdict.waited = verdict.waited.max(cuts[at].before - owed.at);
                 }
-                None if is_first_of_a_life(&handed, owed, cuts) => verdict.first_of_a_life += 1,
                 None => {
                     faults.push(format!("{instance}: {owed:?} is missing; cuts: {}", near(cuts, owed.at)))
                 }
@@ -212,22 +208,12 @@ pub fn compare(targets: &[Numbered], found: &Found, cuts: &[Cut]) -> Verdict {
         faults
             .push(format!("only {whole} of {} series have a sample of each collection", found.others.len()));
     }
-    if verdict.first_of_a_life > 3 + verdict.handed / 200 {
-        faults.push(format!("{} numbers were the first of a life", verdict.first_of_a_life));
-    }
     verdict.unaccepted = at_cut.iter().sum();
     verdict.unaccepted_at_once = at_cut.iter().copied().max().unwrap_or(0);
     let shown: Vec<&String> = faults.iter().take(20).collect();
     assert!(faults.is_empty(), "{} faults: {shown:#?}\n{verdict:?}", faults.len());
     assert!(verdict.arrived > 0, "nothing arrived: {verdict:?}");
     verdict
-}
-
-/// Whether the target handed out nothing else between the end of our process before that and this number.
-fn is_first_of_a_life(handed: &BTreeMap<u64, Handed>, owed: &Handed, cuts: &[Cut]) -> bool {
-    let begun = cuts.iter().filter(|cut| cut.after <= owed.at).map(|cut| cut.after).max();
-    let before = owed.number.checked_sub(1).and_then(|number| handed.get(&number));
-    begun.is_some_and(|begun| before.is_none_or(|before| before.at < begun))
 }
 
 /// The cuts around a moment, for messages.
