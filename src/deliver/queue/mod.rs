@@ -1,14 +1,14 @@
 //! The queue of an output: records are written to a log first, and leave it when they are delivered or counted.
 //!
 //! - [`status`]: what is counted
-//! - [`ring`]: one lane in memory
-//! - [`state`]: all lanes in memory, and what is known of the disk
+//! - `ring`: one lane in memory
+//! - `state`: all lanes in memory, and what is known of the disk
 //! - [`lane`]: who reads
-//! - [`worker`]: the thread that writes; [`reading`] reads, [`sync`] makes safe, [`limits`] says what has to go,
-//!   [`trouble`] what an error means
-//! - [`open`]: lock, generations and threads; [`recover`]: what an earlier process left
-//! - [`log`]: the files of a lane; [`cursor`]: up to where it is settled
-//! - [`segment`], [`walk`]: how a file is written, and how it is gone through past what is damaged
+//! - `worker`: the thread that writes; `reading` reads, `sync` makes safe, `limits` says what has to go,
+//!   `trouble` what an error means
+//! - `open`: lock, generations and threads; `recover`: what an earlier process left
+//! - `log`: the files of a lane; `cursor`: up to where it is settled
+//! - `segment`, `walk`: how a file is written, and how it is gone through past what is damaged
 //! - [`storage`]: the calls of the system, so that each can fail in a test; [`disk`]: the real ones
 //!
 //! What a newcomer would get wrong: [`Queue::append`] waits for nothing. What it takes is in memory only until the

@@ -1,6 +1,6 @@
 //! The calls of the system that a queue makes, so that each of them can fail, be torn or be forgotten in a test.
 //!
-//! What a newcomer would get wrong: [`Storage::open`] takes no lock and makes no folder, and what [`File::write`] has
+//! What a newcomer would get wrong: [`Storage::open`] takes no lock and makes no folder, and what [`File::append`] has
 //! written may be less than it was given.
 
 use std::io;

@@ -8,10 +8,10 @@
 //!                                  ^---------------------------------------------------------------+
 //! ```
 //!
-//! - [`attempt`]: one request, and what its verdict does to the record
-//! - [`parts`]: the record, whole or split
-//! - [`receiver`]: what is known of who receives
-//! - [`pauses`], [`pace`]: when is tried again, and how fast (pure)
+//! - `attempt`: one request, and what its verdict does to the record
+//! - `parts`: the record, whole or split
+//! - `receiver`: what is known of who receives
+//! - `pauses`, `pace`: when is tried again, and how fast (pure)
 //! - [`backlog`]: what a sender stands between
 //!
 //! What a newcomer would get wrong: a record that is refused is a success here. Who refuses it is alive, and the next one

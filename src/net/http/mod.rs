@@ -1,7 +1,7 @@
 //! A client for one HTTP server that takes what we push.
 //!
-//! - [`connection`]: names, sockets, TLS, HTTP/1.1 and HTTP/2
-//! - [`identity`]: who we are: headers, tokens and passwords from files that change
+//! - `connection`: names, sockets, TLS, HTTP/1.1 and HTTP/2
+//! - `identity`: who we are: headers, tokens and passwords from files that change
 //!
 //! What a newcomer would get wrong: an answer counts as soon as its status is known. What a server says after it may
 //! never end, so it is read for a while and up to a size, and a connection on which more would come is given up.
