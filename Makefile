@@ -26,7 +26,7 @@ test: ## Install what the tests need and run every test
 check: ## Formatting, clippy, documentation, licences, shell scripts
 	@scripts/check.sh
 
-bench: ## Measure beside Debian's prometheus-redis-exporter; fleets, failovers, outages (27 minutes)
+bench: ## Measure beside Debian's prometheus-redis-exporter; fleets, failovers, pushing, outages (half an hour)
 	@scripts/bench.sh
 
 fuzz: ## Run the fuzz targets for a while
