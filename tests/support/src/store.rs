@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,6 +17,9 @@ use crate::{Part, Port, Process, wait_until};
 
 /// How long a store may take to be ready, or to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long VictoriaMetrics may keep to itself what it took.
+const SETTLES: Duration = Duration::from_secs(3);
 
 /// Labels of a series, `__name__` among them.
 pub type Labels = BTreeMap<String, String>;
@@ -211,12 +215,28 @@ impl Store {
                 let answer: Value = serde_json::from_str(self.get(&path).text()).expect("JSON");
                 read_matrix(&answer)
             }
-            Kind::VictoriaMetrics => {
+            Kind::VictoriaMetrics => self.settled(|| {
                 self.get("/internal/force_flush");
                 let answer = self.get(&format!("/api/v1/export?match[]={}", encoded(selector)));
                 answer.text().lines().map(read_exported).collect()
-            }
+            }),
         }
+    }
+
+    /// What VictoriaMetrics shows once nothing more comes: what it took in the last seconds is not always shown yet,
+    /// whatever it is asked to flush.
+    fn settled(&self, read: impl Fn() -> BTreeMap<Labels, Vec<Sample>>) -> BTreeMap<Labels, Vec<Sample>> {
+        let mut before = read();
+        for _ in 0..10 {
+            thread::sleep(SETTLES);
+            let shown = read();
+            let count = |all: &BTreeMap<Labels, Vec<Sample>>| all.values().map(Vec::len).sum::<usize>();
+            if count(&shown) == count(&before) {
+                return shown;
+            }
+            before = shown;
+        }
+        panic!("VictoriaMetrics on port {} shows more and more", self.port());
     }
 
     /// The samples that an instant query finds now: what has ended is not among them.
