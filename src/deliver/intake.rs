@@ -12,7 +12,7 @@
 
 use super::queue::{Queue, Record};
 use crate::collect::collected::{Collected, Said};
-use crate::config::deliver::{Deliver, JOB, Output};
+use crate::config::deliver::{Deliver, Output};
 use bytes::Bytes;
 use exposition::Families;
 use exposition::remote_write::{Batch, Encoder, Scrape, Size};
@@ -91,9 +91,8 @@ impl Way {
     /// What the operator says now. The number of lanes is that of the queue: see [`Self::replace`].
     pub fn follow(&mut self, output: &Output, deliver: &Deliver) {
         self.linger = output.queue.linger;
-        let job = if deliver.job.is_empty() { JOB } else { &deliver.job };
-        if self.job != job || self.external != output.external_labels {
-            (self.job, self.external) = (job.to_owned(), output.external_labels.clone());
+        if self.job != deliver.job || self.external != output.external_labels {
+            (self.job, self.external) = (deliver.job.clone(), output.external_labels.clone());
             // Labels are made anew with the next collection of each.
             self.targets.values_mut().for_each(|sent| sent.made_of = Arc::default());
         }
