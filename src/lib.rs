@@ -11,10 +11,14 @@ pub mod telemetry;
 pub mod resilience;
 // Sockets to all that is not Redis, and TLS for everything.
 pub mod net;
+// Where configuration documents come from.
+pub mod source;
 // One live conversation with one Redis or Valkey.
 pub mod connect;
 // Which services, members and targets exist.
 pub mod discover;
+// The other copies of this exporter, and which services are ours.
+pub mod peers;
 // Replies into metric families, one file a command family.
 pub mod collect;
 // When, how many at once, and the latest result.

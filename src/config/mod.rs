@@ -18,12 +18,15 @@ pub mod credentials;
 pub mod deliver;
 pub mod discover;
 pub mod document;
+pub mod net;
+pub mod peers;
 pub mod problem;
 pub mod resilience;
 pub mod scrape;
 pub mod secret;
 pub mod serve;
 pub mod services;
+pub mod source;
 pub mod telemetry;
 pub mod units;
 pub mod validate;
@@ -35,6 +38,7 @@ pub use connect::Connect;
 pub use credentials::{Credentials, Origin, Profile};
 pub use deliver::Deliver;
 pub use discover::Discover;
+pub use peers::Peers;
 pub use resilience::Resilience;
 pub use scrape::Scrape;
 pub use secret::Secret;
@@ -50,6 +54,8 @@ pub struct Config {
     pub connect: Connect,
     /// Which services there are.
     pub discover: Discover,
+    /// The other copies of this exporter.
+    pub peers: Peers,
     /// What to ask servers for.
     pub collect: Collect,
     /// Which targets, and in what time.
