@@ -117,6 +117,7 @@ fn every_flag_reaches_its_field() {
         ("connection-timeout", "1m30s", "timeout: 90s"),
         ("set-client-name", "false", "set_client_name: false"),
         ("config.file", &document, &format!("file: Some(File {{ path: {document:?}")),
+        ("config.source", "consul://h/a", r#"key: "a""#),
         ("ping-on-connect", "true", "ping: true"),
         ("config-command", "CFG", r#"config_command: Some("CFG")"#),
         ("is-cluster", "true", "cluster: true"),
@@ -212,6 +213,20 @@ fn every_flag_reaches_its_field() {
             rows.iter().map(|row| row.0).chain(elsewhere).chain(without_field).any(|n| n == flag.name);
         assert!(is_tested, "{}", flag.name);
     }
+}
+
+#[test]
+fn a_source_with_a_password_in_it_is_refused_and_not_shown() {
+    let words = ["--config.source=etcd://me:hunter2@h/k".to_owned()].map(OsString::from);
+    let Outcome::Problems(problems) = parse(words.into_iter(), |_| None) else { panic!("it is refused") };
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "--config.source: the value holds a user or a password in front of the host; expected username=USER and \
+          password_file=FILE or password_env=VARIABLE behind the ?"
+        ]
+    );
 }
 
 #[test]

@@ -11,16 +11,31 @@ use std::path::Path;
 pub static GROUPS: &[Group] = &[
     Group {
         title: "Services",
-        flags: &[flag(
-            "config.file",
-            "REDVIGIL_CONFIG_FILE",
-            "",
-            "FILE",
-            Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
-            "A YAML file that names services, whose members are found and followed, with credentials for them. \
-             What it says goes before what flags say. `redvigil check FILE` looks at it without starting, \
-             docs/config.md has every key. Read again at POST /-/reload.",
-        )],
+        flags: &[
+            flag(
+                "config.file",
+                "REDVIGIL_CONFIG_FILE",
+                "",
+                "FILE",
+                Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
+                "A YAML file that names services, whose members are found and followed, with credentials for them. \
+                 What it says goes before what flags say. `redvigil check FILE` looks at it without starting, \
+                 docs/config.md has every key. Read again at POST /-/reload.",
+            ),
+            flag(
+                "config.source",
+                "REDVIGIL_CONFIG_SOURCE",
+                "",
+                "URL",
+                Set::Text(|d, v| d.source = Some(v).filter(|v| !v.is_empty())),
+                "Who keeps another such document, which is followed and goes before the file: etcd://HOST:2379,HOST/KEY, \
+                 consul://HOST:8500/KEY or nacos://HOST:8848/DATAID?group=G&namespace=N. Behind the ?, secrets are named and \
+                 never said: username= with password_file= or password_env= (etcd, Nacos), token_file= or token_env= \
+                 (Consul); tls=true with ca_file=, cert_file=, key_file=, server_name= and skip_verify=. The last document \
+                 that was good is kept in --storage.path, and used when nobody answers at the start.",
+            )
+            .private(),
+        ],
     },
     Group {
         title: "Redis or Valkey",
