@@ -22,8 +22,10 @@ use crate::deliver::outputs::{Delivery, Outputs};
 use crate::discover::merge::Identities;
 use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
+use crate::peers::{Known, Share};
 use crate::scrape::{Feed, Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
+use crate::serve::file_sd::FileSd;
 use crate::serve::reload::Wanted;
 use crate::serve::web::Web;
 use crate::serve::{self, Room, State, listen};
@@ -168,6 +170,15 @@ impl Daemon {
         };
         tasks.start("discovery", Discovery::new(world, identities.clone(), publish).run());
 
+        let (share, known) = (Share::alone(), Known::default());
+        let file_sd = FileSd {
+            config: config.clone(),
+            standing: share.standing.clone(),
+            known: known.clone(),
+            metrics: metrics.clone(),
+        };
+        tasks.start("list of peers", file_sd.run());
+
         let (scraper, collections) =
             once::scraper(config.clone(), clients.clone(), metrics.clone(), events.clone());
         tasks.start("collections", collections.run());
@@ -180,6 +191,7 @@ impl Daemon {
             events: events.clone(),
             metrics: metrics.clone(),
             feed: Some(feed(outlet, &config.borrow(), outputs.clone())),
+            share: share.clone(),
         };
         let stop = scraping.clone();
         tasks.start("fleet", async move { stop.run_until_cancelled(fleet.run()).await.unwrap_or_default() });
@@ -188,6 +200,7 @@ impl Daemon {
             scraper: scraper.clone(),
             store: store.clone(),
             metrics: metrics.clone(),
+            share: share.clone(),
         };
         tasks.start("key scans", key_scans.run());
 
@@ -205,6 +218,8 @@ impl Daemon {
             reloads: reloads.clone(),
             room,
             outputs,
+            share,
+            known,
         };
         tasks.start("sweep", connections.clone().sweep());
         let mut places = vec![];

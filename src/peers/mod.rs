@@ -2,15 +2,18 @@
 //!
 //! - [`shards`]: services into 256 shards, by their names
 //! - [`share`]: what is ours, as others see it
+//! - [`known`]: who was there last, and who had what
 //! - [`fence`]: until when that counts
 //!
 //! What a newcomer would get wrong: who shares the work has no copy of the topology. What is ours is a matter of the names of
 //! services alone, and every copy knows all of them.
 
 pub mod fence;
+pub mod known;
 pub mod shards;
 pub mod share;
 
 pub use fence::Fence;
+pub use known::Known;
 pub use shards::{SHARDS, Shards, shard_of};
 pub use share::{Duty, Peer, Seen, Share, Standing};
