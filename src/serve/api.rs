@@ -274,7 +274,7 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
             _ => None,
         },
         members: match standing.duty(&service.name) {
-            Duty::Theirs => service.members.iter().map(|member| foreign(member)).collect(),
+            Duty::Theirs => service.members.iter().map(foreign).collect(),
             _ => slots.iter().map(|slot| member_of(slot, &slot.view())).collect(),
         },
         owner: standing.owner(&service.name).map(|peer| peer.id.clone()),

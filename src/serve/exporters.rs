@@ -43,19 +43,15 @@ impl Place {
         Self { target: format!("{host}:{}", url.port), is_https: url.secure, prefix }
     }
 
-    /// Ourselves: as we say to the others; else as the operator says, or the request.
-    pub fn ourselves(config: &Config, request: &Request<()>, has_tls: bool) -> Result<Self, Response<Body>> {
+    /// Ourselves: as we say to the others; else as the operator says, or the request. `None`: nobody says.
+    pub fn ourselves(config: &Config, request: &Request<()>, has_tls: bool) -> Option<Self> {
         if let Some(registry) = &config.peers.registry {
-            return Ok(Self::advertised(&registry.advertise));
+            return Some(Self::advertised(&registry.advertise));
         }
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let authority = || request.uri().authority().map(ToString::to_string);
-        let target = config.serve.external_address.clone().or(host).or_else(authority);
-        let target = target.ok_or_else(|| {
-            let reason = "the request names no Host: say --web.external-address";
-            response::error(StatusCode::BAD_REQUEST, reason)
-        })?;
-        Ok(Self { target, is_https: has_tls, prefix: String::new() })
+        let authority = request.uri().authority().map(ToString::to_string);
+        let target = config.serve.external_address.clone().or(host).or(authority)?;
+        Some(Self { target, is_https: has_tls, prefix: String::new() })
     }
 
     /// A group of it with these labels, for a path of it.
@@ -82,15 +78,18 @@ pub(super) fn unknown() -> Response<Body> {
     response::error(StatusCode::SERVICE_UNAVAILABLE, "the peers are not known yet: etcd has not answered")
 }
 
+/// The answer where nobody says how we are called.
+pub(super) fn nameless() -> Response<Body> {
+    response::error(StatusCode::BAD_REQUEST, "the request names no Host: say --web.external-address")
+}
+
 /// Answers `/sd/exporters`.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
     state.known.follow(&state.share.standing.borrow());
     let Some(peers) = peers(&config, &state.known) else { return unknown() };
-    match Place::ourselves(&config, &request, state.web.current().tls.is_some()) {
-        Ok(own) => response::json(text(&peers, &own)),
-        Err(response) => response,
-    }
+    let own = Place::ourselves(&config, &request, state.web.current().tls.is_some());
+    own.map_or_else(nameless, |own| response::json(text(&peers, &own)))
 }
 
 /// The list as it is written; of ourselves where there are no others.

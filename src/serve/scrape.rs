@@ -328,6 +328,29 @@ mod tests {
         check("target=h:1&check-keys=mine", false, keys("mine", "all"), false);
     }
 
+    #[test]
+    fn a_member_of_another_peer_is_found_by_service_and_address() {
+        let service = |(name, port): (&str, u16)| {
+            let members = vec![Arc::new(member(Address::tcp("h", port), BTreeMap::new()))];
+            Arc::new(crate::discover::Service {
+                members,
+                ..crate::discover::Service::unknown(name.into(), "instances")
+            })
+        };
+        let services: Vec<_> = [("one", 1), ("two", 1), ("three", 3)].into_iter().map(service).collect();
+        let topology = Topology { services: services.into() };
+        let check = |service: Option<&str>, port: u16, expected: Option<&str>| {
+            let found = foreign(&topology, service, &Address::tcp("h", port));
+            assert_eq!(found.as_ref().map(|slot| &*slot.service), expected, "{service:?} {port}");
+        };
+        check(None, 1, Some("one"));
+        check(Some("two"), 1, Some("two"));
+        check(Some("three"), 1, None);
+        check(None, 3, Some("three"));
+        check(Some("none"), 3, None);
+        check(None, 2, None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_answer_leaves_before_the_time_out_of_prometheus() {
         let check = |header: &str, expected_ms: u64| {

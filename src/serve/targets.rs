@@ -26,10 +26,8 @@ use std::sync::Arc;
 /// Answers `/sd/targets`.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
-    let own = match Place::ourselves(&config, &request, state.web.current().tls.is_some()) {
-        Ok(own) => own,
-        Err(response) => return response,
-    };
+    let own = Place::ourselves(&config, &request, state.web.current().tls.is_some());
+    let Some(own) = own else { return exporters::nameless() };
     state.known.follow(&state.share.standing.borrow());
     let Some(peers) = exporters::peers(&config, &state.known) else { return exporters::unknown() };
     let topology = state.topology.borrow().clone();
