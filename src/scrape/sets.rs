@@ -89,9 +89,6 @@ pub fn ourselves(config: &Config, metrics: &Metrics) -> Families {
     if !config.serve.redis_only {
         metrics::record_build(&mut out);
         metrics.record(&mut out);
-        if config.peers.registry.is_some() {
-            metrics::record_peers(metrics, &mut out);
-        }
         process::record(&mut out);
     }
     out.finish()

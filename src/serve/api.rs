@@ -222,7 +222,7 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
     let config = state.config.borrow().clone();
     let labels = config.discover.service(&service.name).map(|service| service.labels.clone());
     let slots = state.store.of_service(&service.name);
-    let standing = state.share.standing.borrow().clone();
+    let standing = state.peers.share.standing.borrow().clone();
     let text = |text: &Arc<str>| text.to_string();
     let verdict = book.map(|book| book.truth().judge(service, now)).unwrap_or_default();
     ServiceJson {

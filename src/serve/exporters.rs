@@ -86,8 +86,8 @@ pub(super) fn nameless() -> Response<Body> {
 /// Answers `/sd/exporters`.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
-    state.known.follow(&state.share.standing.borrow());
-    let Some(peers) = peers(&config, &state.known) else { return unknown() };
+    let known = state.peers.known();
+    let Some(peers) = peers(&config, known) else { return unknown() };
     let own = Place::ourselves(&config, &request, state.web.current().tls.is_some());
     own.map_or_else(nameless, |own| response::json(text(&peers, &own)))
 }

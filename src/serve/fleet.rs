@@ -61,14 +61,15 @@ async fn ourselves(state: &State, config: &Config) -> Labelled {
     let of_us = Arc::new(metrics::ourselves(state, config).await);
     let pool = Arc::new(sets::pool(config, state.scraper.load()));
     let outputs = Arc::new(outputs::families(&state.outputs, config));
-    Labelled { labels: [].into(), parts: vec![of_us, pool, outputs] }
+    let peers = Arc::new(state.peers.families(&state.metrics, config));
+    Labelled { labels: [].into(), parts: vec![of_us, pool, outputs, peers] }
 }
 
 /// What is known of each service that is ours. Of the others their peers tell.
 fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -> Vec<Labelled> {
     let topology = state.topology.borrow().clone();
     let now = Instant::now();
-    let standing = state.share.standing.borrow().clone();
+    let standing = state.peers.share.standing.borrow().clone();
     let is_ours = |name: &str| standing.duty(name) != Duty::Theirs;
     let wanted = topology.services.iter().filter(|s| is_ours(&s.name) && admits(&s.name));
     wanted.map(|service| sets::service_set(config, &state.store, service, now).labelled()).collect()

@@ -33,7 +33,6 @@ use crate::config::Config;
 use crate::deliver::outputs::Outputs;
 use crate::discover::Topology;
 use crate::net::tls;
-use crate::peers::{Known, Share};
 use crate::scrape::{Scraper, Store};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::Events;
@@ -41,6 +40,7 @@ use auth::Verdict;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
+use peers::Peers;
 use response::Body;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -83,9 +83,7 @@ pub struct State {
     /// Where samples are pushed to.
     pub outputs: Outputs,
     /// What is ours, and who the others are.
-    pub share: Share,
-    /// Who they were last.
-    pub known: Known,
+    pub peers: Peers,
 }
 
 /// How many requests that ask servers may be under way. An eighth is kept for the telemetry path: the targets

@@ -5,15 +5,56 @@
 use super::State;
 use super::api::json;
 use super::response::Body;
-use crate::peers::{SHARDS, Standing};
+use crate::config::Config;
+use crate::peers::board::Status;
+use crate::peers::{Board, Known, SHARDS, Share, Standing};
+use crate::telemetry::{Metrics, metrics};
+use exposition::{Builder, Families};
 use hyper::Response;
 use serde::Serialize;
+use std::sync::Arc;
+
+/// What pages say of peers.
+#[derive(Clone)]
+pub struct Peers {
+    /// What is ours, and who the others are.
+    pub share: Share,
+    /// How it is with etcd.
+    pub board: Arc<Board>,
+    /// Who was there last: see [`Self::known`].
+    pub last: Known,
+}
+
+impl Peers {
+    /// There are no others.
+    pub fn none() -> Self {
+        Self { share: Share::alone(), board: Arc::default(), last: Known::default() }
+    }
+
+    /// Who was there last, up to now.
+    pub fn known(&self) -> &Known {
+        self.last.follow(&self.share.standing.borrow());
+        &self.last
+    }
+
+    /// What is known of it, for a page of ours; nothing without a registry.
+    pub fn families(&self, metrics: &Metrics, config: &Config) -> Families {
+        let mut out = Builder::with_namespace(&config.collect.namespace);
+        if config.peers.registry.is_some() && !config.serve.redis_only {
+            metrics::record_peers(metrics, &mut out);
+        }
+        out.finish()
+    }
+}
 
 /// Who is there, and who has what.
 #[derive(Serialize)]
 struct PeersJson {
     own: Option<String>,
     number: u64,
+    registered: bool,
+    etcd_up: Option<bool>,
+    error: Option<String>,
     frozen: bool,
     collecting: bool,
     shards: u64,
@@ -37,11 +78,11 @@ struct PeerJson {
 
 /// Answers `/api/v1/peers`.
 pub async fn page(state: State) -> Response<Body> {
-    let standing = state.share.standing.borrow().clone();
-    json(&peers_json(&standing, state.share.fence.is_open()))
+    let standing = state.peers.share.standing.borrow().clone();
+    json(&peers_json(&standing, &state.peers.board.status(), state.peers.share.fence.is_open()))
 }
 
-fn peers_json(standing: &Standing, is_open: bool) -> PeersJson {
+fn peers_json(standing: &Standing, status: &Status, is_open: bool) -> PeersJson {
     let shards_of = |owner: Option<usize>| {
         let all = (0..=u8::MAX).zip(standing.owners.iter());
         all.filter(|(_, place)| place.map(usize::from) == owner).map(|(shard, _)| shard).collect::<Vec<_>>()
@@ -60,6 +101,9 @@ fn peers_json(standing: &Standing, is_open: bool) -> PeersJson {
     PeersJson {
         own: own.map(|peer| peer.id.clone()),
         number: standing.number,
+        registered: status.is_registered,
+        etcd_up: Some(status.is_up).filter(|_| status.is_used),
+        error: status.error.as_ref().map(|(_, text)| text.clone()),
         frozen: standing.frozen,
         collecting: is_open && !standing.ours.is_empty(),
         shards: SHARDS as u64,
@@ -77,8 +121,8 @@ mod tests {
     use crate::serve::exporters::tests::peer;
     use std::sync::Arc;
 
-    fn check(standing: &Standing, is_open: bool, expected: &str) {
-        let mut shown = peers_json(standing, is_open);
+    fn check(standing: &Standing, status: &Status, is_open: bool, expected: &str) {
+        let mut shown = peers_json(standing, status, is_open);
         // Most of them.
         let unowned = std::mem::take(&mut shown.unowned).len();
         let shown = serde_json::to_string(&shown).expect("JSON");
@@ -88,10 +132,10 @@ mod tests {
 
     #[test]
     fn who_has_what_is_told_by_peer() {
-        let alone = r#"{"own":null,"number":0,"frozen":false,"collecting":true,"shards":256,"leaving":[],"unowned":0,"peers":[]}"#;
-        check(&Standing::alone(), true, alone);
-        let nothing = r#"{"own":null,"number":0,"frozen":false,"collecting":false,"shards":256,"leaving":[],"unowned":256,"peers":[]}"#;
-        check(&Standing::nothing(), true, nothing);
+        let alone = r#"{"own":null,"number":0,"registered":false,"etcd_up":null,"error":null,"frozen":false,"collecting":true,"shards":256,"leaving":[],"unowned":0,"peers":[]}"#;
+        check(&Standing::alone(), &Status::default(), true, alone);
+        let nothing = r#"{"own":null,"number":0,"registered":false,"etcd_up":null,"error":null,"frozen":false,"collecting":false,"shards":256,"leaving":[],"unowned":256,"peers":[]}"#;
+        check(&Standing::nothing(), &Status::default(), true, nothing);
         let mut owners = [None; SHARDS];
         (owners[3], owners[4], owners[200]) = (Some(0), Some(1), Some(0));
         let ours: Shards = [3, 200].into_iter().collect();
@@ -105,10 +149,12 @@ mod tests {
             frozen: true,
         };
         let shared = concat!(
-            r#"{"own":"a:9121","number":7,"frozen":true,"collecting":false,"shards":256,"leaving":[200],"unowned":253,"peers":["#,
+            r#"{"own":"a:9121","number":7,"registered":true,"etcd_up":false,"error":"no answer","frozen":true,"collecting":false,"shards":256,"leaving":[200],"unowned":253,"peers":["#,
             r#"{"id":"a:9121","url":"http://a:9121/","zone":"z","weight":100,"version":"1.2.3","config_hash":"","started":0.0,"shards":[3,200]},"#,
             r#"{"id":"b:1","url":"https://b:1/","zone":null,"weight":100,"version":"1.2.3","config_hash":"","started":0.0,"shards":[4]}]}"#,
         );
-        check(&standing, false, shared);
+        let error = Some((crate::net::etcd::Kind::ALL[0], "no answer".to_owned()));
+        let status = Status { is_used: true, is_registered: true, error, ..Status::default() };
+        check(&standing, &status, false, shared);
     }
 }

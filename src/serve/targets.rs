@@ -28,8 +28,8 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
     let own = Place::ourselves(&config, &request, state.web.current().tls.is_some());
     let Some(own) = own else { return exporters::nameless() };
-    state.known.follow(&state.share.standing.borrow());
-    let Some(peers) = exporters::peers(&config, &state.known) else { return exporters::unknown() };
+    let known = state.peers.known();
+    let Some(peers) = exporters::peers(&config, known) else { return exporters::unknown() };
     let topology = state.topology.borrow().clone();
     // The one page of all has something to say before anybody was seen.
     if config.serve.scrape_endpoint
@@ -39,7 +39,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         let reason = format!("the members of {} are not known: {why}", service.name);
         return response::error(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
-    let owner = |service: &str| state.known.owner(service);
+    let owner = |service: &str| known.owner(service);
     let groups = groups(&config, &topology, &own, (&peers, owner));
     response::json(serde_json::to_string(&groups).unwrap_or_default())
 }
