@@ -59,6 +59,7 @@ sid victoria-metrics vmagent usr/bin/vmagent 1.
 trixie prometheus prometheus-2.53 usr/bin/prometheus 2.53
 trixie victoria-metrics victoria-metrics usr/bin/victoria-metrics 1.
 trixie victoria-metrics vmagent usr/bin/vmagent 1.
+bullseye consul consul usr/bin/consul 1.8
 trixie etcd-server etcd-3.5 usr/bin/etcd 3.5
 ROWS
 }

@@ -45,6 +45,8 @@ pub use secret::Secret;
 pub use serve::Serve;
 pub use telemetry::Telemetry;
 
+use std::sync::Arc;
+
 /// Everything that the operator said, with defaults where nothing was said.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -68,4 +70,6 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The document that this came from, to be read again at a reload; `None`: flags and variables alone.
     pub file: Option<document::File>,
+    /// `--config.source`: who keeps another document, which goes before that of `file`; `None`: nobody.
+    pub remote: Option<Arc<source::Remote>>,
 }
