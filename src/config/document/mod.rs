@@ -71,6 +71,7 @@ impl File {
             config: Config::clone(&self.flags),
             collect: CollectDraft::of(&self.flags.collect),
             labels: BTreeMap::new(),
+            registry: Default::default(),
             used: Default::default(),
         };
         let mut reader = Reader::new(Surroundings {

@@ -13,6 +13,7 @@ mod discover;
 mod global;
 mod idle;
 mod outputs;
+mod registry;
 mod resilience;
 mod scrape;
 mod services;
@@ -28,6 +29,7 @@ use credentials::{PROFILE, ProfileDraft, push_profile};
 use discover::DISCOVER;
 use global::GLOBAL;
 use outputs::{MORE_OUTPUTS, OUTPUT, OutputDraft, push_output};
+use registry::{REGISTRY, RegistryDraft, put_registry};
 use resilience::{BREAKER, HEALTH};
 use scrape::SCRAPE;
 use services::{MORE_SERVICES, SERVICE, ServiceDraft, push_service};
@@ -69,6 +71,8 @@ pub struct Draft {
     pub collect: CollectDraft,
     /// `global.labels`.
     pub labels: BTreeMap<String, String>,
+    /// `registry:`.
+    pub registry: RegistryDraft,
     /// What services make use of of `collect:`.
     pub used: idle::Used,
 }
@@ -151,6 +155,14 @@ pub static DOCUMENT: Table<Draft> = Table {
              an output the server of --redis.addr is collected every scrape_interval, too.",
         ),
         field(
+            "registry",
+            "",
+            "",
+            Set::Section(&Part { table: &REGISTRY, at: |d: &mut Draft| &mut d.registry }),
+            "Where this exporter registers, and how the services are shared among all that do: docs/coordination.md says \
+             what it promises. Without it, all services are ours.",
+        ),
+        field(
             "web",
             "",
             "",
@@ -158,7 +170,10 @@ pub static DOCUMENT: Table<Draft> = Table {
             "How members are shown.",
         ),
     ],
-    finish: |draft, scope| idle::of_document(draft, scope),
+    finish: |draft, scope| {
+        put_registry(draft, scope);
+        idle::of_document(draft, scope);
+    },
 };
 
 const HOST: &str = "a host name with *, host:port, a network such as 10.0.0.0/8 or unix:///path";

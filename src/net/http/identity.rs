@@ -84,10 +84,10 @@ impl Identity {
         }
         let (name, text, what) = match &self.auth {
             Auth::None => return Ok(headers),
-            Auth::Bearer(said) => (AUTHORIZATION, format!("Bearer {}", word(said)?), "token"),
-            Auth::Header { name, word: said } => (HeaderName::from_static(name), word(said)?, "token"),
+            Auth::Bearer(said) => (AUTHORIZATION, format!("Bearer {}", read(said)?), "token"),
+            Auth::Header { name, word: said } => (HeaderName::from_static(name), read(said)?, "token"),
             Auth::Basic { user, password } => {
-                let pair = STANDARD.encode(format!("{user}:{}", word(password)?));
+                let pair = STANDARD.encode(format!("{user}:{}", read(password)?));
                 (AUTHORIZATION, format!("Basic {pair}"), "password")
             }
         };
@@ -97,14 +97,15 @@ impl Identity {
     }
 }
 
-fn sensitive(text: &str) -> Option<HeaderValue> {
+/// A header that nobody prints.
+pub(in crate::net) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// A word, as it is or as its file has it now.
-pub fn word(word: &Word) -> Result<String, Error> {
+/// The word itself, from its file where it has one.
+pub fn read(word: &Word) -> Result<String, Error> {
     match word {
         Word::Given(secret) => Ok(secret.expose().to_owned()),
         Word::File(path) => {

@@ -7,8 +7,8 @@
 //! it may never end, so it is read for a while and up to a size, and a connection on which more would come is given up
 //! ([`Client::send`]). Who wants to know something needs all of the body, or an error ([`Client::fetch`]).
 
-mod connection;
-mod identity;
+pub(super) mod connection;
+pub(super) mod identity;
 
 use crate::config::connect::Tls;
 use crate::config::deliver::{Endpoint, Url};
@@ -20,7 +20,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 pub use hyper::{Method, StatusCode};
 use identity::Identity;
-pub use identity::word;
+pub use identity::read as word;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long the body of an answer is waited for, where the status is all that matters.
 const BODY: Duration = Duration::from_secs(2);
@@ -248,23 +248,24 @@ enum Wanted {
 
 /// Where a server is.
 #[derive(Clone, Debug)]
-struct Place {
+pub(super) struct Place {
     host: Box<str>,
     port: u16,
-    is_secure: bool,
+    /// Whether by TLS.
+    pub(super) is_secure: bool,
     /// Host and port, as one says them.
-    server: Arc<str>,
+    pub(super) server: Arc<str>,
 }
 
 impl Place {
-    fn new(url: &Url) -> Self {
+    pub(super) fn new(url: &Url) -> Self {
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
         let server = format!("{host}:{}", url.port).into();
         Self { host: url.host.as_str().into(), port: url.port, is_secure: url.secure, server }
     }
 
     /// The header `Host`: the port only where it is not that of the scheme.
-    fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         let port = if self.is_secure { ":443" } else { ":80" };
         self.server.strip_suffix(port).unwrap_or(&self.server)
     }

@@ -4,7 +4,7 @@ use super::{Group, Set, flag, switch};
 use crate::config::scrape::HostPattern;
 use crate::config::serve::{Listen, TlsVersion};
 use crate::config::telemetry::{Format, Level};
-use crate::config::{Address, collect, credentials, units, validate};
+use crate::config::{Address, collect, credentials, peers, units, validate};
 use std::path::Path;
 
 /// The table.
@@ -653,6 +653,49 @@ pub static GROUPS: &[Group] = &[
             "Where the queues of outputs are kept; it is made where it is not there. Empty: the directory that systemd gives by \
              StateDirectory= in $STATE_DIRECTORY, else /var/lib/redvigil. Nothing is written where there are no outputs.",
         )],
+    },
+    Group {
+        title: "Other copies of this exporter",
+        flags: &[
+            flag(
+                "registry.advertise",
+                "REDVIGIL_REGISTRY_ADVERTISE",
+                "",
+                "URL",
+                Set::Parsed(|d, v| {
+                    d.config.peers.own.advertise = match v {
+                        "" => None,
+                        v => Some(peers::advertise(v)?),
+                    };
+                    Ok(())
+                }),
+                "Where Prometheus and other copies reach this one, in place of registry.advertise of the configuration file, so \
+                 that all copies can have the same file: http://10.0.0.5:9121.",
+            ),
+            flag(
+                "registry.zone",
+                "REDVIGIL_REGISTRY_ZONE",
+                "",
+                "NAME",
+                Set::Text(|d, v| d.config.peers.own.zone = Some(v).filter(|v| !v.is_empty())),
+                "Where this copy runs, in place of registry.zone.",
+            ),
+            flag(
+                "registry.weight",
+                "REDVIGIL_REGISTRY_WEIGHT",
+                "",
+                "N",
+                Set::Parsed(|d, v| {
+                    d.config.peers.own.weight = match v {
+                        "" => None,
+                        v => Some(peers::weight(v)?),
+                    };
+                    Ok(())
+                }),
+                "How much of the work this copy takes compared with the others, from 1 to 10000, in place of registry.weight, \
+                 which is 100 where nobody says it.",
+            ),
+        ],
     },
     Group {
         title: "Logs, and this program",
