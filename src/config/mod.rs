@@ -45,6 +45,8 @@ pub use secret::Secret;
 pub use serve::Serve;
 pub use telemetry::Telemetry;
 
+use std::sync::Arc;
+
 /// Everything that the operator said, with defaults where nothing was said.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -66,6 +68,6 @@ pub struct Config {
     pub serve: Serve,
     /// Our own logs and metrics.
     pub telemetry: Telemetry,
-    /// The document that this came from, to be read again at a reload; `None`: flags and variables alone.
-    pub file: Option<document::File>,
+    /// Where this came from, to be read again at a reload; `None`: from nowhere, as in tests.
+    pub origin: Option<Arc<document::Origin>>,
 }
