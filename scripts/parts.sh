@@ -30,6 +30,7 @@ redis-tools redis-cli /usr/bin/redis-cli 7.
 prometheus-redis-exporter peer /usr/bin/prometheus-redis-exporter 1.45
 prometheus prometheus /usr/bin/prometheus 2.
 prometheus promtool /usr/bin/promtool 2.
+etcd-server etcd-3.4 /usr/bin/etcd 3.4
 ROWS
 }
 # PyPI package with its version, part, program inside the virtual environment's site-packages.
@@ -58,6 +59,8 @@ sid victoria-metrics vmagent usr/bin/vmagent 1.
 trixie prometheus prometheus-2.53 usr/bin/prometheus 2.53
 trixie victoria-metrics victoria-metrics usr/bin/victoria-metrics 1.
 trixie victoria-metrics vmagent usr/bin/vmagent 1.
+bullseye consul consul usr/bin/consul 1.8
+trixie etcd-server etcd-3.5 usr/bin/etcd 3.5
 ROWS
 }
 # The same without the release, as the other lists have it.

@@ -70,4 +70,6 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Where this came from, to be read again at a reload; `None`: from nowhere, as in tests.
     pub origin: Option<Arc<document::Origin>>,
+    /// `--config.source`: who keeps another document, which goes before that of `file`; `None`: nobody.
+    pub remote: Option<Arc<source::Remote>>,
 }

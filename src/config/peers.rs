@@ -10,6 +10,19 @@ use std::time::Duration;
 pub struct Peers {
     /// `registry`; `None`: there are no others, and all is ours.
     pub registry: Option<Registry>,
+    /// What the flags say of this copy; it stands in [`Self::registry`], too.
+    pub own: Own,
+}
+
+/// What flags say of this copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Own {
+    /// `--registry.advertise`.
+    pub advertise: Option<Url>,
+    /// `--registry.zone`.
+    pub zone: Option<String>,
+    /// `--registry.weight`.
+    pub weight: Option<u32>,
 }
 
 /// Where we register, and what we say of ourselves.
@@ -118,3 +131,19 @@ impl Sharding {
         format!("/redvigil/{}/peers/", self.cluster)
     }
 }
+
+/// Reads where others reach us: a URL without a path.
+pub fn advertise(text: &str) -> Result<Url, String> {
+    let expected = "expected only http:// or https://, host and port, such as http://10.0.0.5:9121";
+    let url = Url::parse(text).map_err(|error| format!("is no URL: {error}; {expected}"))?;
+    if url.path == "/" { Ok(url) } else { Err(format!("has a path; {expected}")) }
+}
+
+/// Reads a weight.
+pub fn weight(text: &str) -> Result<u32, String> {
+    let weight = text.parse().ok().filter(|weight| (1..=HEAVIEST).contains(weight));
+    weight.ok_or_else(|| format!("is no weight; expected a whole number from 1 to {HEAVIEST}"))
+}
+
+/// The largest weight.
+pub const HEAVIEST: u32 = 10_000;

@@ -2,6 +2,10 @@
 //!
 //! What a newcomer would get wrong: the URL names files and variables with secrets, and never holds one.
 
+mod url;
+
+pub use url::Env;
+
 use super::deliver::{Endpoint, Word};
 use super::net::Etcd;
 use std::fmt;

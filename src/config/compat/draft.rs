@@ -44,6 +44,8 @@ pub struct Draft {
     pub debug: bool,
     /// `--config.file`.
     pub document: Option<PathBuf>,
+    /// `--config.source`, as it was written.
+    pub source: Option<String>,
 }
 
 /// What stands for "no limit", which nothing here may have.
@@ -70,6 +72,7 @@ impl Default for Draft {
             go_runtime: false,
             debug: false,
             document: None,
+            source: None,
         }
     }
 }

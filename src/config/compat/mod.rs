@@ -23,6 +23,7 @@ use super::document::reader::Files;
 use super::document::{Flags, Sources, Texts};
 pub use super::problem::{Problem, Warning};
 use super::problem::{UNSEEN, shown};
+use super::source::Remote;
 use super::{Config, validate};
 use draft::Draft;
 use migrate::Migrated;
@@ -128,7 +129,7 @@ impl Read {
     /// Reads them, unless they ask for something else.
     fn new(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, Outcome> {
         let mut problems = vec![];
-        let words = Words::read(args, env, &mut problems);
+        let words = Words::read(args, &env, &mut problems);
         if words.is_on("help") {
             return Err(Outcome::Help);
         }
@@ -147,8 +148,16 @@ impl Read {
             }
         }
         let mut warnings = vec![];
-        let document = draft.document.take();
-        let config = draft.finish(&words, &mut problems, &mut warnings);
+        let (document, source) = (draft.document.take(), draft.source.take());
+        let mut config = draft.finish(&words, &mut problems, &mut warnings);
+        // It names variables, which flags know nothing of.
+        match source.map(|text| Remote::parse(&text, &env)).transpose() {
+            Ok(remote) => config.remote = remote.map(Arc::new),
+            Err(reason) => {
+                let place = words.said("config.source").place.clone();
+                problems.push(Problem { place, message: format!("{UNSEEN} {reason}") });
+            }
+        }
         Ok(Self { words, config, document, problems, warnings })
     }
 }

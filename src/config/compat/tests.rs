@@ -118,6 +118,7 @@ fn every_flag_reaches_its_field() {
         ("connection-timeout", "1m30s", "timeout: 90s"),
         ("set-client-name", "false", "set_client_name: false"),
         ("config.file", &document, &format!("Origin {{ file: Some({document:?})")),
+        ("config.source", "consul://h/a", r#"key: "a""#),
         ("ping-on-connect", "true", "ping: true"),
         ("config-command", "CFG", r#"config_command: Some("CFG")"#),
         ("is-cluster", "true", "cluster: true"),
@@ -167,6 +168,9 @@ fn every_flag_reaches_its_field() {
         ("web.max-requests", "7", "max_requests: 7"),
         ("web.max-connections", "7", "max_connections: 7"),
         ("storage.path", "/s", r#"storage: Some("/s")"#),
+        ("registry.advertise", "http://me:9", "advertise: Some(http://me:9/)"),
+        ("registry.zone", "eu", r#"zone: Some("eu")"#),
+        ("registry.weight", "7", "weight: Some(7)"),
         ("web.external-address", "Me:1", r#"external_address: Some("me:1")"#),
         ("web.config.file", &pem, &format!("web_config: Some({pem:?})")),
         ("tls-server-cert-file", &pem, &format!("cert_file: {pem:?}, key_file: {lua:?}")),
@@ -213,6 +217,20 @@ fn every_flag_reaches_its_field() {
             rows.iter().map(|row| row.0).chain(elsewhere).chain(without_field).any(|n| n == flag.name);
         assert!(is_tested, "{}", flag.name);
     }
+}
+
+#[test]
+fn a_source_with_a_password_in_it_is_refused_and_not_shown() {
+    let words = ["--config.source=etcd://me:hunter2@h/k".to_owned()].map(OsString::from);
+    let Outcome::Problems(problems) = parse(words.into_iter(), |_| None) else { panic!("it is refused") };
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "--config.source: the value holds a user or a password in front of the host; expected username=USER and \
+          password_file=FILE or password_env=VARIABLE behind the ?"
+        ]
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 /// The parts of a URL.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     /// Whether it is `https`.
     pub secure: bool,

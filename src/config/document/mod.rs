@@ -166,7 +166,13 @@ impl Sources {
         around: Around<'_>,
     ) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
         let collect = CollectDraft::of(&flags.collect, self.flags.search_pattern.as_ref());
-        let mut draft = Draft { config: flags, collect, labels: BTreeMap::new(), used: Default::default() };
+        let mut draft = Draft {
+            config: flags,
+            collect,
+            labels: BTreeMap::new(),
+            registry: Default::default(),
+            used: Default::default(),
+        };
         let mut reader = Reader::new(Surroundings {
             folder: around.folder,
             env: around.env,

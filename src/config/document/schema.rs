@@ -14,6 +14,7 @@ mod global;
 mod idle;
 mod log;
 mod outputs;
+mod registry;
 mod resilience;
 mod scrape;
 mod services;
@@ -30,6 +31,7 @@ use discover::DISCOVER;
 use global::GLOBAL;
 use log::LOG;
 use outputs::{MORE_OUTPUTS, OUTPUT, OutputDraft, push_output};
+use registry::{REGISTRY, RegistryDraft, put_registry};
 use resilience::{BREAKER, HEALTH};
 use scrape::SCRAPE;
 use services::{MORE_SERVICES, SERVICE, ServiceDraft, push_service};
@@ -83,6 +85,8 @@ pub struct Draft {
     pub collect: CollectDraft,
     /// `global.labels`.
     pub labels: BTreeMap<String, String>,
+    /// `registry:`.
+    pub registry: RegistryDraft,
     /// What services make use of of `collect:`.
     pub used: idle::Used,
 }
@@ -165,6 +169,14 @@ pub static DOCUMENT: Table<Draft> = Table {
              an output the server of --redis.addr is collected every scrape_interval, too.",
         ),
         field(
+            "registry",
+            "",
+            "",
+            Set::Section(&Part { table: &REGISTRY, at: |d: &mut Draft| &mut d.registry }),
+            "Where this exporter registers, and how the services are shared among all that do: docs/coordination.md says \
+             what it promises. Without it, all services are ours.",
+        ),
+        field(
             "web",
             "",
             "",
@@ -179,7 +191,10 @@ pub static DOCUMENT: Table<Draft> = Table {
             "Our own log.",
         ),
     ],
-    finish: |draft, scope| idle::of_document(draft, scope),
+    finish: |draft, scope| {
+        put_registry(draft, scope);
+        idle::of_document(draft, scope);
+    },
 };
 
 const HOST: &str = "a host name with *, host:port, a network such as 10.0.0.0/8 or unix:///path";

@@ -770,7 +770,12 @@ fn document(path: &str, value: &str) -> String {
 #[test]
 fn the_defaults_of_the_rows_are_those_of_the_structs() {
     // What must be there beside the field.
-    const BESIDE: [(&str, &str, &str); 11] = [
+    const BESIDE: [(&str, &str, &str); 16] = [
+        ("registry.etcd.tls.", "registry: {etcd: {endpoints: [\"https://h\"], tls: {", "}}}"),
+        ("registry.etcd.", "registry: {etcd: {endpoints: [\"https://h\"], ", "}}"),
+        ("registry.consul.tls.", "registry: {consul: {url: \"https://h\", tls: {", "}}}"),
+        ("registry.consul.", "registry: {consul: {url: \"https://h\", ", "}}"),
+        ("registry.", "registry: {etcd: {endpoints: [\"https://h\"]}, ", "}"),
         (
             "outputs[].remote_write.tls.",
             "outputs: [{name: a, remote_write: {url: \"https://h/w\", tls: {",

@@ -25,16 +25,16 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 /// What takes too long before there is a connection.
-pub(super) const CONNECTING: &str = "to be connected to";
+pub(in crate::net) const CONNECTING: &str = "to be connected to";
 /// What takes too long once there is one.
-pub(super) const WAITING: &str = "to answer";
+pub(in crate::net) const WAITING: &str = "to answer";
 
 /// How long a connection may be idle before the system asks whether the other side still lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Headers that an answer may have.
 const HEADERS: usize = 100;
 /// Bytes that they may take.
-const HEADER_SIZE: usize = 64 * 1024;
+pub(in crate::net) const HEADER_SIZE: usize = 64 * 1024;
 
 /// A conversation.
 #[derive(Debug)]
@@ -47,11 +47,20 @@ pub(super) struct Connection {
 
 /// What drives a connection: aborted with it, so that one to a host that is gone holds nothing.
 #[derive(Clone, Debug, Default)]
-struct Tasks(Arc<Mutex<JoinSet<()>>>);
+pub(in crate::net) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Tasks {
+    /// Ends the connection and all that is under way on it.
+    pub(in crate::net) fn abort(&self) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).abort_all();
+    }
+}
 
 impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, future: F) {
         let mut tasks = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // HTTP/2 has a task for each request; those that are over are kept until somebody looks.
+        while tasks.try_join_next().is_some() {}
         // How it ended is told to who asks.
         tasks.spawn(async { drop(future.await) });
     }
@@ -59,9 +68,14 @@ impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.tasks.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).abort_all();
+        self.tasks.abort();
     }
 }
+
+/// Bytes both ways, with or without TLS.
+pub(in crate::net) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 #[derive(Debug)]
 enum Asks {
@@ -89,23 +103,13 @@ impl Connection {
         version: Version,
         until: Instant,
     ) -> Result<Self, Error> {
-        let stream = dial(place, until).await?;
-        let Some(config) = config else { return Self::shake_hands(place, stream, None, version).await };
-        let refuse = |source| Error::Tls { server: place.server.clone(), source };
-        let name = tls::server_name(tls, &place.host).map_err(refuse)?;
-        let mut spoken = ClientConfig::clone(&config);
-        spoken.alpn_protocols = vec![match version {
-            Version::V1 => b"http/1.1".to_vec(),
-            Version::V2 => b"h2".to_vec(),
-        }];
-        let stream = TlsConnector::from(Arc::new(spoken)).connect(name, stream).await;
-        let stream = stream.map_err(|error| refuse(error.into()))?;
-        Self::shake_hands(place, stream, Some(config), version).await
+        let stream = socket(place, tls, config.as_ref(), version, until).await?;
+        Self::shake_hands(place, stream, config, version).await
     }
 
     async fn shake_hands(
         place: &Place,
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        stream: Box<dyn Socket>,
         config: Option<Arc<ClientConfig>>,
         version: Version,
     ) -> Result<Self, Error> {
@@ -160,6 +164,27 @@ impl Connection {
             }
         }
     }
+}
+
+/// A connection to a place, with TLS where there is a configuration for it.
+pub(in crate::net) async fn socket(
+    place: &Place,
+    tls: &Tls,
+    config: Option<&Arc<ClientConfig>>,
+    version: Version,
+    until: Instant,
+) -> Result<Box<dyn Socket>, Error> {
+    let stream = dial(place, until).await?;
+    let Some(config) = config else { return Ok(Box::new(stream)) };
+    let refuse = |source| Error::Tls { server: place.server.clone(), source };
+    let name = tls::server_name(tls, &place.host).map_err(refuse)?;
+    let mut spoken = ClientConfig::clone(config);
+    spoken.alpn_protocols = vec![match version {
+        Version::V1 => b"http/1.1".to_vec(),
+        Version::V2 => b"h2".to_vec(),
+    }];
+    let stream = TlsConnector::from(Arc::new(spoken)).connect(name, stream).await;
+    Ok(Box::new(stream.map_err(|error| refuse(error.into()))?))
 }
 
 /// Tries all addresses of the host, each with its share of the time that is left, so that a dead first one does not use

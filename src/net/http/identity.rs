@@ -96,13 +96,15 @@ impl Identity {
     }
 }
 
-fn sensitive(text: &str) -> Option<HeaderValue> {
+/// A header that nobody prints.
+pub(in crate::net) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn read(word: &Word) -> Result<String, Error> {
+/// The word itself, from its file where it has one.
+pub(in crate::net) fn read(word: &Word) -> Result<String, Error> {
     match word {
         Word::Given(secret) => Ok(secret.expose().to_owned()),
         Word::File(path) => {

@@ -6,8 +6,8 @@
 //! What a newcomer would get wrong: an answer counts as soon as its status is known. What a server says after it may
 //! never end, so it is read for a while and up to a size, and a connection on which more would come is given up.
 
-mod connection;
-mod identity;
+pub(super) mod connection;
+pub(super) mod identity;
 
 use crate::config::connect::Tls;
 use crate::config::deliver::{Endpoint, Url};
@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long the body of an answer is waited for, where the status is all that matters.
 const BODY: Duration = Duration::from_secs(2);
@@ -226,23 +226,24 @@ impl Error {
 
 /// Where a server is.
 #[derive(Clone, Debug)]
-struct Place {
+pub(super) struct Place {
     host: Box<str>,
     port: u16,
-    is_secure: bool,
+    /// Whether by TLS.
+    pub(super) is_secure: bool,
     /// Host and port, as one says them.
-    server: Arc<str>,
+    pub(super) server: Arc<str>,
 }
 
 impl Place {
-    fn new(url: &Url) -> Self {
+    pub(super) fn new(url: &Url) -> Self {
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
         let server = format!("{host}:{}", url.port).into();
         Self { host: url.host.as_str().into(), port: url.port, is_secure: url.secure, server }
     }
 
     /// The header `Host`: the port only where it is not that of the scheme.
-    fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         let port = if self.is_secure { ":443" } else { ":80" };
         self.server.strip_suffix(port).unwrap_or(&self.server)
     }

@@ -35,6 +35,8 @@ pub struct Certificates {
     pub server: Identity,
     /// For clients.
     pub client: Identity,
+    /// For servers that are clients of each other, or of themselves: the members of an etcd.
+    pub both: Identity,
 }
 
 impl Certificates {
@@ -54,9 +56,11 @@ impl Certificates {
         let ca = folder.path().join("ca.pem");
         fs::write(&ca, certificate.pem()).expect("a temporary file can be written");
         let issuer = Issuer::new(params, key);
-        let server = sign(&issuer, folder.path(), "server", names, ExtendedKeyUsagePurpose::ServerAuth);
-        let client = sign(&issuer, folder.path(), "client", &[], ExtendedKeyUsagePurpose::ClientAuth);
-        Self { folder, ca, server, client }
+        let server = sign(&issuer, folder.path(), "server", names, &[ExtendedKeyUsagePurpose::ServerAuth]);
+        let client = sign(&issuer, folder.path(), "client", &[], &[ExtendedKeyUsagePurpose::ClientAuth]);
+        let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let both = sign(&issuer, folder.path(), "both", names, &usages);
+        Self { folder, ca, server, client, both }
     }
 
     /// The folder with all the files.
@@ -107,10 +111,10 @@ fn sign(
     folder: &Path,
     name: &str,
     names: &[&str],
-    usage: ExtendedKeyUsagePurpose,
+    usages: &[ExtendedKeyUsagePurpose],
 ) -> Identity {
     let mut params = params(names, name);
-    params.extended_key_usages = vec![usage];
+    params.extended_key_usages = usages.to_vec();
     let key = new_key();
     let signed = params.signed_by(&key, issuer).expect("our own authority signs");
     let identity =

@@ -9,6 +9,7 @@
 //! * [`Numbered`] servers hand out a number more each time they are asked, and remember when.
 //! * [`Store`] is a real Prometheus or VictoriaMetrics that takes samples, [`Rotel`] a real receiver of OTLP.
 //! * [`Arrivals`] is a receiver of remote write that tells what came in which order.
+//! * [`Etcd`] is a real etcd of one or more members, with users and TLS where asked for, and tells its whole history.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
 //! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
@@ -18,6 +19,7 @@
 mod arrivals;
 mod certificates;
 mod cluster;
+pub mod etcd;
 mod exporter;
 mod farm;
 pub mod http;
@@ -38,6 +40,7 @@ mod wait;
 pub use arrivals::{Arrival, Arrivals, Mood};
 pub use certificates::{Certificates, Identity};
 pub use cluster::{Cluster, Role};
+pub use etcd::{Etcd, EtcdBuilder};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
 pub use farm::{Behaviour, Farm};
 pub use http::Response;

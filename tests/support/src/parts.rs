@@ -43,13 +43,17 @@ pub enum Part {
     VictoriaMetrics,
     /// A receiver of OTLP.
     Rotel,
+    /// etcd 3.4, Debian's.
+    Etcd34,
+    /// etcd 3.5.
+    Etcd35,
 }
 
 /// One line for each part: its name in `parts.tsv`, where Debian puts it, the beginning of the version it must
 /// have there (empty: any), and whether tests may be skipped without it.
 type Row = (Part, &'static str, &'static str, &'static str, bool);
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 16] = [
     (Part::Redis62, "redis-6.2", "", "6.2.", false),
     (Part::Redis7, "redis-7", "/usr/bin/redis-server", "7.", false),
     (Part::Redis8, "redis-8", "", "8.", false),
@@ -64,6 +68,8 @@ const ROWS: [Row; 14] = [
     (Part::Prometheus3, "prometheus-3", "", "3.", true),
     (Part::VictoriaMetrics, "victoria-metrics", "", "1.", false),
     (Part::Rotel, "rotel", "", "0.", false),
+    (Part::Etcd34, "etcd-3.4", "/usr/bin/etcd", "3.4", false),
+    (Part::Etcd35, "etcd-3.5", "", "3.5", false),
 ];
 
 impl Part {

@@ -4,23 +4,38 @@ use super::{Group, Set, flag, switch};
 use crate::config::scrape::HostPattern;
 use crate::config::serve::{Listen, TlsVersion};
 use crate::config::telemetry::{Format, Level};
-use crate::config::{Address, collect, credentials, units, validate};
+use crate::config::{Address, collect, credentials, peers, units, validate};
 use std::path::Path;
 
 /// The table.
 pub static GROUPS: &[Group] = &[
     Group {
         title: "Services",
-        flags: &[flag(
-            "config.file",
-            "REDVIGIL_CONFIG_FILE",
-            "",
-            "FILE",
-            Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
-            "A YAML file that names services, whose members are found and followed, with credentials for them. \
-             What flags and variables say goes before what it says. `redvigil check FILE` looks at it without starting, \
-             docs/config.md has every key. Read again at POST /-/reload.",
-        )],
+        flags: &[
+            flag(
+                "config.file",
+                "REDVIGIL_CONFIG_FILE",
+                "",
+                "FILE",
+                Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
+                "A YAML file that names services, whose members are found and followed, with credentials for them. \
+                 What flags and variables say goes before what it says. `redvigil check FILE` looks at it without starting, \
+                 docs/config.md has every key. Read again at POST /-/reload.",
+            ),
+            flag(
+                "config.source",
+                "REDVIGIL_CONFIG_SOURCE",
+                "",
+                "URL",
+                Set::Text(|d, v| d.source = Some(v).filter(|v| !v.is_empty())),
+                "Who keeps another such document, which is followed and goes before the file: etcd://HOST:2379,HOST/KEY, \
+                 consul://HOST:8500/KEY or nacos://HOST:8848/DATAID?group=G&namespace=N. Behind the ?, secrets are named and \
+                 never said: username= with password_file= or password_env= (etcd, Nacos), token_file= or token_env= \
+                 (Consul); tls=true with ca_file=, cert_file=, key_file=, server_name= and skip_verify=. The last document \
+                 that was good is kept in --storage.path, and used when nobody answers at the start.",
+            )
+            .private(),
+        ],
     },
     Group {
         title: "Redis or Valkey",
@@ -638,6 +653,49 @@ pub static GROUPS: &[Group] = &[
             "Where the queues of outputs are kept; it is made where it is not there. Empty: the directory that systemd gives by \
              StateDirectory= in $STATE_DIRECTORY, else /var/lib/redvigil. Nothing is written where there are no outputs.",
         )],
+    },
+    Group {
+        title: "Other copies of this exporter",
+        flags: &[
+            flag(
+                "registry.advertise",
+                "REDVIGIL_REGISTRY_ADVERTISE",
+                "",
+                "URL",
+                Set::Parsed(|d, v| {
+                    d.config.peers.own.advertise = match v {
+                        "" => None,
+                        v => Some(peers::advertise(v)?),
+                    };
+                    Ok(())
+                }),
+                "Where Prometheus and other copies reach this one, in place of registry.advertise of the configuration file, so \
+                 that all copies can have the same file: http://10.0.0.5:9121.",
+            ),
+            flag(
+                "registry.zone",
+                "REDVIGIL_REGISTRY_ZONE",
+                "",
+                "NAME",
+                Set::Text(|d, v| d.config.peers.own.zone = Some(v).filter(|v| !v.is_empty())),
+                "Where this copy runs, in place of registry.zone.",
+            ),
+            flag(
+                "registry.weight",
+                "REDVIGIL_REGISTRY_WEIGHT",
+                "",
+                "N",
+                Set::Parsed(|d, v| {
+                    d.config.peers.own.weight = match v {
+                        "" => None,
+                        v => Some(peers::weight(v)?),
+                    };
+                    Ok(())
+                }),
+                "How much of the work this copy takes compared with the others, from 1 to 10000, in place of registry.weight, \
+                 which is 100 where nobody says it.",
+            ),
+        ],
     },
     Group {
         title: "Logs, and this program",

@@ -110,6 +110,13 @@ pub fn of_document(draft: &Draft, scope: &mut Scope<'_, '_>) {
     }
 }
 
+/// What only etcd does.
+pub fn of_registry(is_said: bool, scope: &mut Scope<'_, '_>) {
+    if is_said && !scope.said("etcd") {
+        scope.idle("sharding", "work is shared by etcd, and there is none");
+    }
+}
+
 /// What only members of services have.
 fn of_no_service(draft: &Draft, has_outputs: bool, scope: &mut Scope<'_, '_>) {
     if has_outputs && draft.config.scrape.target.is_none() {

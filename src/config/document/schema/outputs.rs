@@ -8,6 +8,7 @@
 mod receiver;
 
 pub use receiver::ReceiverDraft;
+pub(super) use receiver::{TLS as TLS_TO_SERVER, url, word_file};
 
 use super::{Draft, HOUR, MILLISECOND, field, idle, label, no_more, switch};
 use crate::config::deliver::{Durability, Fsync, OnFull, Output, Queue};

@@ -290,14 +290,14 @@ static BASIC: Table<ReceiverDraft> = Table {
 
 static TLS_PART: Part<ReceiverDraft, TlsDraft> = Part { table: &TLS, at: |d| &mut d.tls };
 
-static TLS: Table<TlsDraft> = Table {
+pub(in super::super) static TLS: Table<TlsDraft> = Table {
     fields: &[
         field(
             "ca_file",
             "",
-            "/etc/redvigil/mimir-ca.pem",
+            "/etc/redvigil/ca.pem",
             Set::File(|d: &mut TlsDraft, v| d.settings.ca_file = Some(v)),
-            "Certificates (PEM) that the receiver's one must chain to, in place of the system's.",
+            "Certificates (PEM) that the server's one must chain to, in place of the system's.",
         )
         .aside(),
         field(
@@ -305,7 +305,7 @@ static TLS: Table<TlsDraft> = Table {
             "",
             "/etc/redvigil/client.pem",
             Set::File(|d: &mut TlsDraft, v| d.cert = Some(v)),
-            "Our own certificate (PEM), for receivers that ask for one. Needs key_file.",
+            "Our own certificate (PEM), for servers that ask for one. Needs key_file.",
         )
         .aside(),
         field(
@@ -327,13 +327,13 @@ static TLS: Table<TlsDraft> = Table {
             "insecure_skip_verify",
             "false",
             |d: &mut TlsDraft, v| d.settings.skip_verification = v,
-            "Accept any certificate. Whoever stands between us and the receiver then gets the token and all samples.",
+            "Accept any certificate. Whoever stands between us and the server then gets all that we send, secrets included.",
         ),
     ],
     finish: pair_certificate,
 };
 
-fn url(text: &str, such_as: &str) -> Result<Url, String> {
+pub(in super::super) fn url(text: &str, such_as: &str) -> Result<Url, String> {
     Url::parse(text).map_err(|error| match error {
         UrlError::Credentials => {
             "holds a user or a password, which would be seen wherever the URL is; expected a URL without, and basic_auth \
@@ -345,7 +345,11 @@ fn url(text: &str, such_as: &str) -> Result<Url, String> {
 }
 
 /// A file that holds a word, which is read again later: what is in it now is looked at, and not kept.
-fn word_file(text: &str, around: &Surroundings<'_>, what: &str) -> Result<PathBuf, String> {
+pub(in super::super) fn word_file(
+    text: &str,
+    around: &Surroundings<'_>,
+    what: &str,
+) -> Result<PathBuf, String> {
     let path = around.path(text);
     let word = validate::read(&path)?;
     if word.trim().is_empty() {

@@ -1,0 +1,1 @@
+//! Keys, errors and pages; a real etcd is asked in `tests/etcd`.

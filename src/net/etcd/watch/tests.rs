@@ -1,0 +1,1 @@
+//! What a watch makes of answers.
