@@ -1,10 +1,9 @@
 //! `docs/api.md` and `docs/services.md` say the truth: fields of the API are those of the code, the configuration
 //! is one, and the alert rules are rules about families that exist.
 
-use redvigil::config::document::File;
+use redvigil::config::document::Sources;
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
 
 const API: &str = include_str!("../docs/api.md");
 const API_SOURCE: &str = concat!(
@@ -123,7 +122,7 @@ fn the_configuration_is_one() {
     }
     let path = folder.path().join("redvigil.yaml");
     fs::write(&path, text).expect("a file");
-    let loaded = File { path, flags: Arc::default(), target_said: None }.load(|_| None).expect("it is right");
+    let loaded = Sources { file: Some(path), ..Sources::default() }.load_file(|_| None).expect("it is right");
     assert_eq!((loaded.config.discover.services.len(), loaded.warnings), (4, vec![]));
 }
 

@@ -58,6 +58,7 @@ fn output(change: impl FnOnce(&mut Output)) -> Output {
             ..Settings::default()
         },
         max_samples_per_second: None,
+        paused: false,
         external_labels: BTreeMap::new(),
     };
     change(&mut output);

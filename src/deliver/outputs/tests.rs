@@ -26,6 +26,7 @@ fn output(name: &str, change: impl FnOnce(&mut Output)) -> Arc<Output> {
         to: Destination::RemoteWrite { version: Version::Auto, endpoint },
         queue: config::Queue { linger: Duration::ZERO, min_free: 0, ..config::Queue::default() },
         max_samples_per_second: None,
+        paused: false,
         external_labels: BTreeMap::new(),
     };
     change(&mut output);

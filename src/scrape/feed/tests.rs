@@ -30,6 +30,7 @@ fn config() -> Config {
         to: Destination::RemoteWrite { version: Version::Auto, endpoint },
         queue: Queue::default(),
         max_samples_per_second: None,
+        paused: false,
         external_labels: BTreeMap::new(),
     }));
     config
