@@ -30,6 +30,9 @@ use tracing::{info, warn};
 /// How many calls about shards are under way at once.
 const AT_ONCE: usize = 32;
 
+/// How long what becomes ours is gathered before it is published.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// How long a watch that failed rests.
 const REST: Duration = Duration::from_millis(500);
 
@@ -71,6 +74,8 @@ pub(super) struct Life<'a> {
     check_due: Instant,
     /// Whether all is to be read anew, and when at the earliest.
     list_due: Option<Instant>,
+    /// When what is ours was published last.
+    published: Instant,
     is_silent: bool,
     /// Whether another process goes by our name.
     has_twin: bool,
@@ -139,6 +144,7 @@ impl<'a> Life<'a> {
             keeping: false,
             check_due: now + lease.ttl,
             list_due: Some(now),
+            published: now,
             is_silent: false,
             has_twin: false,
             counted: Default::default(),
@@ -294,8 +300,12 @@ impl<'a> Life<'a> {
                 patience: self.lease.ttl,
             },
         });
-        let number = self.publish(self.claims.under(self.lease.id), step.leaving);
-        self.plan.told(number);
+        // Many are claimed one by one: whoever collects is not told of each.
+        if self.busy.is_empty() || self.published.elapsed() >= GATHER {
+            let number = self.publish(self.claims.under(self.lease.id), step.leaving);
+            self.plan.told(number);
+            self.published = Instant::now();
+        }
         for shard in step.claim.iter() {
             self.claim(shard);
         }

@@ -5,6 +5,7 @@
 //! - [`members`], [`claims`]: who lives and who has what, as etcd says
 //! - [`shards`]: services into 256 shards, by their names
 //! - [`share`]: what is ours, as those see it who collect; [`fence`]: until when that counts
+//! - [`known`]: who was there last, and who had what, for lists
 //! - [`board`]: what is known of all that, for those who show it
 //!
 //! What a newcomer would get wrong: who shares the work has no copy of the topology. What is ours is a matter of the names of
@@ -14,6 +15,7 @@ pub mod assign;
 pub mod board;
 pub mod claims;
 pub mod fence;
+pub mod known;
 mod life;
 pub mod members;
 pub mod plan;
@@ -23,6 +25,7 @@ pub mod share;
 
 pub use board::Board;
 pub use fence::Fence;
+pub use known::Known;
 pub use run::{Coordination, World};
 pub use shards::{SHARDS, Shards, shard_of};
 pub use share::{Duty, Peer, Seen, Share, Standing};

@@ -100,8 +100,7 @@ impl Coordination {
         (Self { world, standing, seen: is_seen, fence, board: board.clone(), started }, share, board)
     }
 
-    /// Runs until `stop`; then the lease is given up, so that others take over at once, and nothing is ours any more. Never
-    /// ends before it is dropped.
+    /// Runs until `stop`; then the lease is given up, so that others take over at once, and nothing is ours any more.
     pub async fn run(mut self, stop: CancellationToken) {
         // What was ours when the last lease ended.
         let mut before = Shards::NONE;
@@ -140,7 +139,6 @@ impl Coordination {
         }
         self.fence.close();
         self.take_away();
-        std::future::pending().await
     }
 
     /// What the configuration says now; `None`: there is no registry in etcd.
