@@ -1,18 +1,20 @@
 //! `docs/api.md` and `docs/services.md` say the truth: fields of the API are those of the code, the configuration
 //! is one, and the alert rules are rules about families that exist.
 
-use redvigil::config::document::File;
+use redvigil::config::document::Sources;
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
 
 const API: &str = include_str!("../docs/api.md");
-const API_SOURCE: &str =
-    concat!(include_str!("../src/serve/api.rs"), include_str!("../src/serve/outputs.rs"));
+const API_SOURCE: &str = concat!(
+    include_str!("../src/serve/api.rs"),
+    include_str!("../src/serve/outputs.rs"),
+    include_str!("../src/serve/peers.rs")
+);
 const SERVICES: &str = include_str!("../docs/services.md");
 
 /// Each table of the page, and the struct that it is about.
-const TABLES: [(&str, &str); 13] = [
+const TABLES: [(&str, &str); 15] = [
     ("Service", "ServiceJson"),
     ("Failover", "FailoverJson"),
     ("Discovery", "DiscoveryJson"),
@@ -26,6 +28,8 @@ const TABLES: [(&str, &str); 13] = [
     ("Samples", "SamplesJson"),
     ("Queue", "QueueJson"),
     ("Lane", "LaneJson"),
+    ("Peers", "PeersJson"),
+    ("Peer", "PeerJson"),
 ];
 
 /// Name, type on the page, and whether it may be null.
@@ -58,7 +62,7 @@ fn word(kind: &str) -> String {
     match kind {
         "String" | "&'static str" => "string".into(),
         "bool" => "bool".into(),
-        "f64" | "u64" | "u32" => "number".into(),
+        "f64" | "u64" | "u32" | "u8" => "number".into(),
         "BTreeMap<String, String>" | "BTreeMap<String, u64>" => "object".into(),
         _ => match kind.strip_prefix("Vec<").and_then(|kind| kind.strip_suffix('>')) {
             Some(inner) => format!("list of {}", word(inner)),
@@ -118,7 +122,7 @@ fn the_configuration_is_one() {
     }
     let path = folder.path().join("redvigil.yaml");
     fs::write(&path, text).expect("a file");
-    let loaded = File { path, flags: Arc::default(), target_said: None }.load(|_| None).expect("it is right");
+    let loaded = Sources { file: Some(path), ..Sources::default() }.load_file(|_| None).expect("it is right");
     assert_eq!((loaded.config.discover.services.len(), loaded.warnings), (4, vec![]));
 }
 

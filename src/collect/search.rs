@@ -156,7 +156,7 @@ mod tests {
 
     fn server(info: &str, pattern: &str) -> Recorded {
         let pattern = regex::Regex::new(pattern).unwrap();
-        Recorded::new(info).with(|c| c.search_indexes = Some(pattern))
+        Recorded::new(info).with(|c| c.search_indexes = Some(pattern.into()))
     }
 
     fn redis(pattern: &str) -> Recorded {

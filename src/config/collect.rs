@@ -2,10 +2,42 @@
 
 use super::validate;
 use percent_encoding::percent_decode_str;
+use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+/// A regular expression; two of the same text are the same.
+#[derive(Clone)]
+pub struct Pattern(regex::Regex);
+
+impl From<regex::Regex> for Pattern {
+    fn from(regex: regex::Regex) -> Self {
+        Self(regex)
+    }
+}
+
+impl Deref for Pattern {
+    type Target = regex::Regex;
+
+    fn deref(&self) -> &regex::Regex {
+        &self.0
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What to ask servers for. The defaults are those of redis_exporter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Collect {
     /// `--namespace`: replaces `redis` at the start of metric names; where it is empty, the names have
     /// no prefix and no `_` in front.
@@ -47,7 +79,7 @@ pub struct Collect {
     /// `--include-modules-metrics`.
     pub modules: bool,
     /// `--include-search-indexes-metrics` with `--check-search-indexes` (RE2, unanchored).
-    pub search_indexes: Option<regex::Regex>,
+    pub search_indexes: Option<Pattern>,
     /// `--include-sentinel-peer-info`.
     pub sentinel_peers: bool,
     /// `--exclude-latency-histogram-metrics`, negated: `LATENCY LATEST` and `LATENCY HISTOGRAM`.

@@ -62,6 +62,8 @@ pub struct Output {
     pub queue: Queue,
     /// `replay.max_samples_per_second`: the most that is sent of what waited; `None`: no limit.
     pub max_samples_per_second: Option<u64>,
+    /// `paused`: nothing is sent for the time being, and what comes waits. False.
+    pub paused: bool,
     /// `external_labels`: labels of every series that is pushed there.
     pub external_labels: BTreeMap<String, String>,
 }

@@ -35,7 +35,7 @@ impl Discover {
 pub const LAG_BYTES: u64 = 10_000;
 
 /// One service: what an application connects to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// A name of its own: the label `service`.
     pub name: Arc<str>,

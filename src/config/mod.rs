@@ -68,8 +68,8 @@ pub struct Config {
     pub serve: Serve,
     /// Our own logs and metrics.
     pub telemetry: Telemetry,
-    /// The document that this came from, to be read again at a reload; `None`: flags and variables alone.
-    pub file: Option<document::File>,
+    /// Where this came from, to be read again at a reload; `None`: from nowhere, as in tests.
+    pub origin: Option<Arc<document::Origin>>,
     /// `--config.source`: who keeps another document, which goes before that of `file`; `None`: nobody.
     pub remote: Option<Arc<source::Remote>>,
 }

@@ -53,8 +53,8 @@ impl Reloader {
     /// Reads the configuration file again, and what it and the flags name.
     async fn config(&self) -> Result<(), String> {
         let running = self.publish.borrow().clone();
-        if let Some(file) = &running.file {
-            let loaded = file.reload(|name| std::env::var_os(name)).map_err(|problems| {
+        if let Some(origin) = running.origin.as_ref().filter(|origin| origin.sources.file.is_some()) {
+            let loaded = origin.sources.load_file(|name| std::env::var_os(name)).map_err(|problems| {
                 let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 format!("failed to reload the configuration: {}", problems.join("; "))
             })?;

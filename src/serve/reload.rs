@@ -22,7 +22,8 @@ pub type Reloads = mpsc::Sender<Wanted>;
 pub async fn page(state: State, method: Method) -> Response<Body> {
     let (has_passwords, has_document) = {
         let config = state.config.borrow();
-        (config.connect.password_file.is_some(), config.file.is_some())
+        let origin = config.origin.as_ref();
+        (config.connect.password_file.is_some(), origin.is_some_and(|origin| origin.sources.file.is_some()))
     };
     let has_anything = has_passwords || has_document || state.web.has_document();
     let is_write = method == Method::POST || method == Method::PUT;

@@ -41,6 +41,8 @@ pub enum Kind {
     Discovery,
     /// An output became live, degraded …; it stands where else the service is.
     Output,
+    /// Other copies of this exporter came or went, or the way to etcd; it is about no service.
+    Peers,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Topology => "topology",
             Self::Discovery => "discovery",
             Self::Output => "output",
+            Self::Peers => "peers",
         }
     }
 }

@@ -65,6 +65,7 @@ fn output(to: Destination) -> Output {
         to,
         queue: QueueConfig { durability: Durability::Memory, ..QueueConfig::default() },
         max_samples_per_second: None,
+        paused: false,
         external_labels: Default::default(),
     }
 }

@@ -108,7 +108,7 @@ impl Draft {
 
         if self.search_indexes {
             match validate::regex(&self.search_pattern) {
-                Ok(pattern) => self.config.collect.search_indexes = Some(pattern),
+                Ok(pattern) => self.config.collect.search_indexes = Some(pattern.into()),
                 Err(reason) => {
                     problem("check-search-indexes", format!("{} {reason}", shown(&self.search_pattern)));
                 }

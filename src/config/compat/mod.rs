@@ -15,21 +15,22 @@
 pub mod draft;
 pub mod flags;
 pub mod migrate;
+pub mod pairs;
 pub mod prometheus;
 pub mod words;
 
-use super::Config;
-use super::document::File;
+use super::document::reader::Files;
+use super::document::{Flags, Sources, Texts};
 pub use super::problem::{Problem, Warning};
 use super::problem::{UNSEEN, shown};
 use super::source::Remote;
+use super::{Config, validate};
 use draft::Draft;
 use migrate::Migrated;
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use words::{By, Said, Words};
+use words::{By, Words};
 
 /// What the words of the operator come to.
 #[derive(Debug)]
@@ -99,10 +100,13 @@ fn configure(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Out
 }
 
 fn complete(mut read: Read, env: impl Fn(&str) -> Option<OsString>) -> Outcome {
-    if let Some(path) = read.document.take() {
-        match with_document(path, read.config.clone(), &read.words, env, &mut read.warnings) {
-            Ok(whole) => read.config = whole,
-            Err(more) => read.problems.extend(more),
+    match with_documents(&mut read, env) {
+        Ok(whole) => read.config = whole,
+        // What is wrong with the password file was told by the name of the flag.
+        Err(more) if read.problems.is_empty() => read.problems = more,
+        Err(more) => {
+            let file = read.config.connect.password_file.as_ref().map(|path| path.display().to_string());
+            read.problems.extend(more.into_iter().filter(|problem| Some(&problem.place) != file.as_ref()));
         }
     }
     if read.problems.is_empty() {
@@ -201,43 +205,36 @@ const LOGIN: [&str; 4] = ["redis.user", "redis.password", "redis.password-file",
 /// Flags that say what a server is; with services, each of them says so itself.
 const CLUSTER: [&str; 2] = ["is-cluster", "cluster-discover-hostnames"];
 
-/// What the document says, over what the flags say.
-fn with_document(
-    path: PathBuf,
-    flags: Config,
-    words: &Words,
-    env: impl Fn(&str) -> Option<OsString>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Config, Vec<Problem>> {
+/// What the file says, with what the flags say.
+fn with_documents(read: &mut Read, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, Vec<Problem>> {
+    let words = &read.words;
     let target = words.said("redis.addr");
     let names_target = target.by != By::Default && target.texts.iter().any(|text| !text.is_empty());
-    let target_said = names_target.then(|| target.place.clone());
-    // A variable that a profile names has its effect.
-    let asked = RefCell::new(vec![]);
-    let loaded = File { path, flags: Arc::new(flags), target_said }.load(|name| {
-        asked.borrow_mut().push(name.to_owned());
-        env(name)
-    })?;
-    let config = loaded.config;
-    if !config.discover.services.is_empty() {
-        let asked = asked.into_inner();
-        let said = LOGIN.map(|name| words.said(name));
-        let said = said.into_iter().filter(|said| said.texts.iter().any(|text| !text.is_empty()));
-        let idle: Vec<_> = said.filter(|said| !asked.contains(&said.place)).collect();
+    let login =
+        LOGIN.map(|name| (words.said(name), "the profiles of credentials say who gets which password"));
+    let login = login.into_iter().filter(|(said, _)| said.texts.iter().any(|text| !text.is_empty()));
+    let cluster = CLUSTER.into_iter().filter(|name| words.is_on(name));
+    let cluster = cluster.map(|name| (words.said(name), "the key cluster of a service says that it is one"));
+    let pattern = words.said("check-search-indexes");
+    let pattern = pattern.texts.last().filter(|_| pattern.by != By::Default);
+    let flags = Flags {
+        config: read.config.clone(),
+        said: pairs::said(words),
+        others: pairs::others(words),
+        target_said: names_target.then(|| target.place.clone()),
+        search_pattern: pattern.and_then(|pattern| validate::regex(pattern).ok().map(Into::into)),
+        idle: login.chain(cluster).map(|(said, why)| (said.place.clone(), why)).collect(),
+    };
+    let sources = Sources { file: read.document.take(), flags: Arc::new(flags) };
+    let texts = Texts { file: sources.read()?, ..Texts::default() };
+    let loaded = sources.load(&texts, &Files::default(), &env)?;
+    if !loaded.config.discover.services.is_empty() {
         // What the flags alone would do with the password does not happen either.
-        warnings.retain(|warning| LOGIN.iter().all(|name| words.said(name).place != warning.place));
-        let without_effect = |said: &Said, why| Warning {
-            place: said.place.clone(),
-            message: format!("without effect: with services, {why}"),
-        };
-        let why = "the profiles of credentials say who gets which password";
-        warnings.extend(idle.into_iter().map(|said| without_effect(said, why)));
-        let is_on = CLUSTER.into_iter().filter(|name| words.is_on(name));
-        let why = "the key cluster of a service says that it is one";
-        warnings.extend(is_on.map(|name| without_effect(words.said(name), why)));
+        let words = &read.words;
+        read.warnings.retain(|warning| LOGIN.iter().all(|name| words.said(name).place != warning.place));
     }
-    warnings.extend(loaded.warnings);
-    Ok(config)
+    read.warnings.extend(loaded.warnings);
+    Ok(loaded.config)
 }
 
 /// `check FILE [flags]`: the file as it would be read by a program with these flags and variables.

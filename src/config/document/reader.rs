@@ -9,11 +9,13 @@
 use super::tree::{Entry, Mark, Node, Value};
 use crate::config::problem::{Problem, UNSEEN, Warning, shown};
 use crate::config::{Secret, units, validate};
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The keys of one mapping.
 pub struct Table<T: 'static> {
@@ -43,6 +45,10 @@ pub struct Field<T: 'static> {
     pub aside: bool,
     /// Whether no message may show its value.
     pub private: bool,
+    /// Whether it may be said for the moment, while we run.
+    pub tunable: bool,
+    /// Whether a change of it counts at the next start only.
+    pub restart: bool,
 }
 
 /// What a field is, and how it gets into the value.
@@ -100,6 +106,18 @@ impl<T> Field<T> {
         self
     }
 
+    /// It may be said for the moment, while we run.
+    pub const fn tunable(mut self) -> Self {
+        self.tunable = true;
+        self
+    }
+
+    /// A change of it counts at the next start only.
+    pub const fn restart(mut self) -> Self {
+        self.restart = true;
+        self
+    }
+
     fn row(&self) -> Row {
         let (nested, more) = match &self.set {
             Set::Section(nested) | Set::Each(nested) => (nested.rows(), nested.more()),
@@ -114,6 +132,14 @@ impl<T> Field<T> {
             required: self.required,
             aside: self.aside,
             each: matches!(self.set, Set::Each(_)),
+            secret: match self.set {
+                Set::Secret(_) => true,
+                // Values of headers; addresses are hidden one by one.
+                Set::Map(..) => self.private,
+                _ => false,
+            },
+            tunable: self.tunable,
+            restart: self.restart,
             nested,
             more,
         }
@@ -163,6 +189,12 @@ pub struct Row {
     pub aside: bool,
     /// Whether it is a list of mappings.
     pub each: bool,
+    /// Whether nobody may see its value.
+    pub secret: bool,
+    /// Whether it may be said for the moment, while we run.
+    pub tunable: bool,
+    /// Whether a change of it counts at the next start only.
+    pub restart: bool,
     /// The keys inside.
     pub nested: Vec<Row>,
     /// More items for the example, as they are written.
@@ -299,12 +331,32 @@ pub struct Surroundings<'a> {
     pub folder: &'a Path,
     /// The variables of the environment.
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// What is read on the way.
+    pub files: &'a Files,
     /// The names of all services of the document.
-    pub services: Vec<String>,
+    pub services: HashSet<String>,
     /// Those of them that have Sentinels.
-    pub sentinels: Vec<String>,
+    pub sentinels: HashSet<String>,
     /// The labels that are ours.
     pub taken: Vec<String>,
+}
+
+/// The files whose content is configuration, as they were when they were read: a change of one is a change of it.
+#[derive(Debug, Default)]
+pub struct Files(RefCell<BTreeMap<PathBuf, Option<u64>>>);
+
+impl Files {
+    /// Reads a text, and notes what it was.
+    pub fn read(&self, path: &Path) -> Result<String, String> {
+        let text = validate::read(path);
+        self.0.borrow_mut().insert(path.into(), text.as_ref().ok().map(|text| xxh3_64(text.as_bytes())));
+        text
+    }
+
+    /// Each that was read, with a hash of what was in it; `None`: it could not be read.
+    pub fn seen(&self) -> BTreeMap<PathBuf, Option<u64>> {
+        self.0.borrow().clone()
+    }
 }
 
 impl Surroundings<'_> {
@@ -510,7 +562,7 @@ impl<'a> Reader<'a> {
             Set::Secret(set_to) => set_to(value, Secret::new(text)),
             Set::SecretFile(set_to) => {
                 let path = self.surroundings.path(text);
-                let secret = validate::read(&path)?;
+                let secret = self.surroundings.files.read(&path)?;
                 let secret = secret.strip_suffix('\n').unwrap_or(&secret);
                 let secret = secret.strip_suffix('\r').unwrap_or(secret);
                 if secret.is_empty() {

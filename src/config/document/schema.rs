@@ -12,6 +12,7 @@ mod credentials;
 mod discover;
 mod global;
 mod idle;
+mod log;
 mod outputs;
 mod registry;
 mod resilience;
@@ -28,6 +29,7 @@ use collect::COLLECT;
 use credentials::{PROFILE, ProfileDraft, push_profile};
 use discover::DISCOVER;
 use global::GLOBAL;
+use log::LOG;
 use outputs::{MORE_OUTPUTS, OUTPUT, OutputDraft, push_output};
 use registry::{REGISTRY, RegistryDraft, put_registry};
 use resilience::{BREAKER, HEALTH};
@@ -44,7 +46,19 @@ const fn field<T>(
     set: Set<T>,
     meaning: &'static str,
 ) -> Field<T> {
-    Field { key, default, example, set, meaning, required: false, late: false, aside: false, private: false }
+    Field {
+        key,
+        default,
+        example,
+        set,
+        meaning,
+        required: false,
+        late: false,
+        aside: false,
+        private: false,
+        tunable: false,
+        restart: false,
+    }
 }
 
 const fn switch<T>(
@@ -168,6 +182,13 @@ pub static DOCUMENT: Table<Draft> = Table {
             "",
             Set::Section(&Part { table: &WEB, at: |d: &mut Draft| &mut d.config.serve }),
             "How members are shown.",
+        ),
+        field(
+            "log",
+            "",
+            "",
+            Set::Section(&Part { table: &LOG, at: |d: &mut Draft| &mut d.config.telemetry }),
+            "Our own log.",
         ),
     ],
     finish: |draft, scope| {

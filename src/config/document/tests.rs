@@ -20,7 +20,7 @@ pub(super) fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
     write("a.pem", "");
     write("token", "hunter4\n");
     write("lines", "hunter5\nhunter6\n");
-    let file = File { path: "r.yaml".into(), flags: Arc::new(flags), target_said: None };
+    let sources = of_flags(flags);
     let env = |name: &str| match name {
         "PW" => Some("hunter3".into()),
         "NOTHING" => Some("".into()),
@@ -28,7 +28,13 @@ pub(super) fn over(flags: Config, text: &str) -> Result<Loaded, Vec<Problem>> {
     };
     let root = tree::parse("r.yaml", text)
         .map_err(|fault| vec![Problem { place: fault.mark.to_string(), message: fault.message }])?;
-    file.apply(&root, folder.path(), &env)
+    let around = Around { folder: folder.path(), env: &env, files: &Files::default() };
+    let (config, warnings) = sources.apply(sources.flags.config.clone(), &root, around)?;
+    Ok(Loaded { config, warnings })
+}
+
+fn of_flags(config: Config) -> Sources {
+    Sources { file: None, flags: Arc::new(Flags { config, ..Flags::default() }) }
 }
 
 pub(super) fn config(text: &str) -> Config {
@@ -696,11 +702,11 @@ fn tls_of_a_profile_is_there_where_it_is_said() {
 }
 
 #[test]
-fn the_flags_are_what_a_document_begins_with() {
+fn what_flags_say_is_what_documents_begin_with() {
     let mut flags = Config::default();
     flags.collect.client_list = true;
     flags.collect.keys.check = KeyPattern::parse_list("a").expect("a list");
-    flags.collect.search_indexes = regex::Regex::new("x").ok();
+    flags.collect.search_indexes = regex::Regex::new("x").ok().map(Into::into);
     flags.scrape.allow = HostPattern::parse_list("h").expect("a list");
     let check = |text: &str, expected: [&str; 4]| {
         let loaded = over(flags.clone(), text).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
@@ -764,7 +770,7 @@ fn document(path: &str, value: &str) -> String {
 #[test]
 fn the_defaults_of_the_rows_are_those_of_the_structs() {
     // What must be there beside the field.
-    const BESIDE: [(&str, &str, &str); 15] = [
+    const BESIDE: [(&str, &str, &str); 16] = [
         ("registry.etcd.tls.", "registry: {etcd: {endpoints: [\"https://h\"], tls: {", "}}}"),
         ("registry.etcd.", "registry: {etcd: {endpoints: [\"https://h\"], ", "}}"),
         ("registry.consul.tls.", "registry: {consul: {url: \"https://h\", tls: {", "}}}"),
@@ -779,6 +785,7 @@ fn the_defaults_of_the_rows_are_those_of_the_structs() {
         ("outputs[].otlp.tls.", "outputs: [{name: a, otlp: {endpoint: \"https://h\", tls: {", "}}}]"),
         ("outputs[].otlp.", "outputs: [{name: a, otlp: {endpoint: \"https://h\", ", "}}]"),
         ("outputs[].queue.", "outputs: [{name: a, otlp: {endpoint: \"https://h\"}, queue: {", "}}]"),
+        ("outputs[].", "outputs: [{name: a, otlp: {endpoint: \"https://h\"}, ", "}]"),
         ("services[].cluster.", "services: [{name: a, cluster: {seeds: [h], ", "}}]"),
         ("services[].", "services: [{name: a, instances: [h], ", "}]"),
         ("credentials[].tls.", "credentials: [{name: a, match: {hosts: [h]}, tls: {", "}}]"),
@@ -836,7 +843,7 @@ fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
     let write = |name: &str, text: &str| fs::write(at(name), text).expect("a file");
     let mut flags = Config::default();
     flags.connect.password_file = Some(at("passwords.json"));
-    let mut file = File { path: at("r.yaml"), flags: Arc::new(flags), target_said: None };
+    let sources = Sources { file: Some(at("r.yaml")), ..of_flags(flags) };
     let profile = "credentials: [{name: p, match: {hosts: [h]}, password_file: secret}]\n";
     write("passwords.json", r#"{"h": "one"}"#);
     write("secret", "hunter1\r\n");
@@ -846,13 +853,13 @@ fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
         let filed = config.connect.passwords.get("redis://h:6379").map(Secret::expose).unwrap_or_default();
         format!("{} {filed}", data.password.expose())
     };
-    let first = file.reload(|_| None).expect("it is all right").config;
+    let first = sources.load_file(|_| None).expect("it is all right").config;
     assert_eq!(password(&first), "hunter1 one");
-    file = first.file.expect("where it came from");
+    let again = |config: Config| config.origin.expect("where it came from").sources.load_file(|_| None);
     write("passwords.json", r#"{"h": "two"}"#);
     write("secret", "hunter2");
     write("r.yaml", &format!("{profile}health: {{failures_to_down: 9}}"));
-    let second = file.reload(|_| None).expect("it is all right").config;
+    let second = again(first).expect("it is all right").config;
     assert_eq!((password(&second).as_str(), second.resilience.health.failures_to_down), ("hunter2 two", 9));
     for (name, text, expected) in [
         ("passwords.json", "{", "passwords.json: is no password file"),
@@ -861,7 +868,7 @@ fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
     ] {
         let before = fs::read(at(name)).expect("a file");
         write(name, text);
-        let problems = file.reload(|_| None).expect_err(name);
+        let problems = again(second.clone()).expect_err(name);
         assert_eq!(problems.len(), 1, "{name}");
         let prefix = format!("{}/", folder.path().display());
         let found = problems[0].to_string();
@@ -870,9 +877,129 @@ fn a_reload_reads_everything_again_or_tells_what_is_wrong() {
     }
     // What was gone comes back with the next one.
     write("r.yaml", SERVICE);
-    let third = second.file.expect("where it came from").reload(|_| None).expect("it is all right").config;
-    assert_eq!((third.scrape.target, third.connect.profiles.len()), (None, 0));
+    let third = again(second).expect("it is all right").config;
+    assert_eq!((third.scrape.target.clone(), third.connect.profiles.len()), (None, 0));
     write("r.yaml", "");
-    let fourth = third.file.expect("where it came from").reload(|_| None).expect("it is all right").config;
+    let fourth = again(third).expect("it is all right").config;
     assert_eq!((fourth.scrape.target.is_some(), fourth.resilience.health.failures_to_down), (true, 3));
+}
+
+/// A file, a remote document and what is said for the moment, over flags that were said.
+fn layered(
+    file: &str,
+    remote: &str,
+    said: &[(&str, &str)],
+    patch: serde_json::Value,
+) -> Result<Loaded, Vec<Problem>> {
+    let said = said.iter().map(|(key, place)| Said {
+        key: (*key).into(),
+        place: (*place).into(),
+        text: String::new(),
+    });
+    let flags = Flags { said: said.collect(), ..Flags::default() };
+    let text = |name: &str, text: &str| {
+        Some(Text { name: name.into(), text: text.into() }).filter(|t| !t.text.is_empty())
+    };
+    let overrides = Overrides::default().patched(&patch, &rows()).expect("may be said");
+    let texts = Texts { file: text("r.yaml", file), remote: text("etcd://h:2379/k", remote), overrides };
+    Sources { file: Some("r.yaml".into()), flags: Arc::new(flags) }.load(&texts, &Files::default(), &|_| None)
+}
+
+#[test]
+fn what_is_said_later_wins() {
+    fn check(
+        file: &str,
+        remote: &str,
+        said: &[(&str, &str)],
+        patch: serde_json::Value,
+        expected: (u32, u128, bool, &[&str]),
+    ) {
+        let Loaded { config, warnings } =
+            layered(file, remote, said, patch).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+        let collects =
+            config.discover.services.first().map_or(&config.collect, |service| &*service.collect).client_list;
+        let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let found = (config.resilience.health.failures_to_down, config.scrape.interval.as_millis(), collects);
+        assert_eq!(found, (expected.0, expected.1, expected.2), "{file} {remote}");
+        assert_eq!(told, expected.3, "{file} {remote}");
+    }
+    let none = || serde_json::json!({});
+    let five = "health: {failures_to_down: 5}\n";
+    check("", "", &[], none(), (3, 15_000, false, &[]));
+    check(five, "", &[], none(), (5, 15_000, false, &[]));
+    check(five, "health: {failures_to_down: 6}", &[], none(), (6, 15_000, false, &[]));
+    check(five, "health: {failures_to_down: ~}", &[], none(), (3, 15_000, false, &[]));
+    check(five, "", &[], serde_json::json!({"health": {"failures_to_down": 7}}), (7, 15_000, false, &[]));
+    let listed = format!("{SERVICE}collect: {{client_list: true}}");
+    let flag = [("collect.client_list", "--export-client-list")];
+    check(&listed, "", &[], none(), (3, 15_000, true, &[]));
+    check(
+        &listed,
+        "",
+        &flag,
+        none(),
+        (3, 15_000, false, &["r.yaml:2: collect.client_list: overridden by --export-client-list"]),
+    );
+    // A service says what is more than all of them.
+    check(
+        "",
+        "services: [{name: a, instances: [h], collect: {client_list: true}}]",
+        &flag,
+        none(),
+        (3, 15_000, true, &[]),
+    );
+    check(
+        SERVICE,
+        "services: [{name: a, collect: {client_list: true}}]",
+        &[],
+        none(),
+        (3, 15_000, true, &[]),
+    );
+    let of_service = |name: &str| serde_json::json!({"services": {name: {"collect": {"client_list": true}}}});
+    check(SERVICE, "", &flag, of_service("a"), (3, 15_000, true, &[]));
+    check(
+        SERVICE,
+        "",
+        &[],
+        of_service("b"),
+        (3, 15_000, false, &["runtime: services.\"b\": without effect: there is none of that name"]),
+    );
+}
+
+#[test]
+fn a_problem_is_told_where_it_was_said() {
+    fn check(file: &str, remote: &str, patch: serde_json::Value, expected: &str) {
+        let problems = layered(file, remote, &[], patch).expect_err("a problem");
+        assert_eq!(problems.len(), 1, "{}", lines(&problems));
+        assert!(problems[0].to_string().starts_with(expected), "{}", lines(&problems));
+    }
+    let none = || serde_json::json!({});
+    check(
+        "health: {}",
+        "\n\nhealth: {failures_to_down: 0}",
+        none(),
+        "etcd://h:2379/k:3: health.failures_to_down: ",
+    );
+    check(
+        "health: {failures_to_down: 0}",
+        "health: {failover_max: 2m}",
+        none(),
+        "r.yaml:1: health.failures_to_down: ",
+    );
+    check("", "x", none(), "etcd://h:2379/k:1: is a text; expected a mapping");
+    check("[", "", none(), "r.yaml:1: is no YAML");
+    check(
+        SERVICE,
+        "services: [{name: a, cluster: {seeds: [h]}}]",
+        none(),
+        "r.yaml:1: services[0].instances: cannot be combined",
+    );
+    check(
+        "",
+        "",
+        serde_json::json!({"health": {"failures_to_down": "x"}}),
+        "runtime: health.failures_to_down: \"x\" is in quotes",
+    );
+    let twice = "services: [{name: a, instances: [h]}, {name: a, instances: [i]}]";
+    check(SERVICE, twice, none(), "etcd://h:2379/k:1: services[1].name: is the name of another service");
 }

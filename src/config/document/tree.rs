@@ -27,15 +27,18 @@ pub const MOST_NODES: usize = 400_000;
 pub struct Mark {
     /// The name of the document: a path.
     pub document: Arc<str>,
-    /// From 1.
+    /// From 1; 0: it is no text.
     pub line: usize,
     /// From 1.
     pub column: usize,
 }
 
-/// `redvigil.yaml:12`.
+/// `redvigil.yaml:12`; without a line where the document is no text.
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return f.write_str(&self.document);
+        }
         write!(f, "{}:{}", self.document, self.line)
     }
 }
@@ -86,6 +89,12 @@ pub struct Fault {
 }
 
 impl Node {
+    /// A document without a word.
+    pub fn nothing() -> Self {
+        let mark = Mark { document: "".into(), line: 1, column: 1 };
+        Self { mark, value: Value::Scalar { text: String::new(), plain: true } }
+    }
+
     /// Whether it says nothing: an empty place, `~` or `null`.
     pub fn is_nothing(&self) -> bool {
         match &self.value {

@@ -19,7 +19,7 @@ pub static GROUPS: &[Group] = &[
                 "FILE",
                 Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
                 "A YAML file that names services, whose members are found and followed, with credentials for them. \
-                 What it says goes before what flags say. `redvigil check FILE` looks at it without starting, \
+                 What flags and variables say goes before what it says. `redvigil check FILE` looks at it without starting, \
                  docs/config.md has every key. Read again at POST /-/reload.",
             ),
             flag(

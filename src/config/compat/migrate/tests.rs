@@ -2,9 +2,8 @@
 
 use super::super::{Outcome, parse};
 use crate::config::Config;
-use crate::config::document::File;
+use crate::config::document::Sources;
 use std::fs;
-use std::sync::Arc;
 
 type Vars<'a> = &'a [(&'a str, &'a str)];
 
@@ -23,8 +22,8 @@ fn migrated(args: &[&str], env: Vars) -> (String, Config) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("redvigil.yaml");
     fs::write(&path, &text).expect("a file");
-    let file = File { path, flags: Arc::default(), target_said: None };
-    let loaded = file.load(get).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+    let sources = Sources { file: Some(path), ..Sources::default() };
+    let loaded = sources.load_file(get).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
     (text, loaded.config)
 }
 
@@ -117,22 +116,22 @@ fn every_collector_flag_comes_to_the_same_configuration() {
     let script = folder.path().join("q.lua");
     fs::write(&script, "return {}").expect("a file");
     let script = script.display().to_string();
-    for (flag, key, form) in super::write::COLLECT {
+    for (flag, key, form) in super::super::pairs::COLLECT {
         let value = match form {
-            super::write::Form::Switch => {
+            super::super::pairs::Form::Switch => {
                 if matches!(*key, "redact_config_metrics" | "metrics_for_empty_databases") {
                     "false"
                 } else {
                     "true"
                 }
             }
-            super::write::Form::Opposite => "true",
-            super::write::Form::Number => "0x7",
-            super::write::Form::Command => "CFG",
-            super::write::Form::Text => "^idx:",
-            super::write::Form::Keys => "a*, 3=b%2C,c d",
-            super::write::Form::Csv => "^a$,\"b,c\"",
-            super::write::Form::Files => &script,
+            super::super::pairs::Form::Opposite => "true",
+            super::super::pairs::Form::Number => "0x7",
+            super::super::pairs::Form::Command => "CFG",
+            super::super::pairs::Form::Text => "^idx:",
+            super::super::pairs::Form::Keys => "a*, 3=b%2C,c d",
+            super::super::pairs::Form::Csv => "^a$,\"b,c\"",
+            super::super::pairs::Form::Files => &script,
         };
         let mut args = vec![format!("--{flag}={value}")];
         if *flag == "check-search-indexes" {

@@ -4,63 +4,12 @@ use super::Writer;
 use super::credentials::Password;
 use super::yaml::{absolute, distinct, json, keys, list, one_line, quoted};
 use crate::config::compat::flags;
+use crate::config::compat::pairs::{COLLECT, Form};
 use crate::config::compat::prometheus::{Job, Prometheus};
 use crate::config::compat::words::By;
 use crate::config::units;
 use std::path::Path;
 use std::time::Duration;
-
-/// How the value of a flag of redis_exporter is written in `collect:`.
-pub(super) enum Form {
-    /// `true` or `false`.
-    Switch,
-    /// The opposite.
-    Opposite,
-    /// A number.
-    Number,
-    /// A text.
-    Text,
-    /// The name of a command; empty: none.
-    Command,
-    /// Patterns by comma.
-    Keys,
-    /// One line of CSV.
-    Csv,
-    /// Files by comma.
-    Files,
-}
-
-/// Flags that have a key in `collect:`.
-pub(super) const COLLECT: &[(&str, &str, Form)] = &[
-    ("config-command", "config_command", Form::Command),
-    ("check-keys", "check_keys", Form::Keys),
-    ("check-single-keys", "check_single_keys", Form::Keys),
-    ("count-keys", "count_keys", Form::Keys),
-    ("check-streams", "check_streams", Form::Keys),
-    ("check-single-streams", "check_single_streams", Form::Keys),
-    ("streams-exclude-consumer-metrics", "streams_exclude_consumer_metrics", Form::Switch),
-    ("check-keys-batch-size", "check_keys_batch_size", Form::Number),
-    ("check-key-groups", "check_key_groups", Form::Csv),
-    ("max-distinct-key-groups", "max_distinct_key_groups", Form::Number),
-    ("skip-checkkeys-for-role-master", "skip_checkkeys_for_role_master", Form::Switch),
-    ("disable-exporting-key-values", "disable_exporting_key_values", Form::Switch),
-    ("script", "scripts", Form::Files),
-    ("lua-script-read-only", "lua_script_read_only", Form::Switch),
-    ("export-client-list", "client_list", Form::Switch),
-    ("export-client-port", "client_port", Form::Switch),
-    ("include-config-metrics", "config_metrics", Form::Switch),
-    ("redact-config-metrics", "redact_config_metrics", Form::Switch),
-    ("include-modules-metrics", "modules_metrics", Form::Switch),
-    ("include-search-indexes-metrics", "search_indexes_metrics", Form::Switch),
-    ("check-search-indexes", "check_search_indexes", Form::Text),
-    ("include-sentinel-peer-info", "sentinel_peer_info", Form::Switch),
-    ("exclude-latency-histogram-metrics", "latency_histograms", Form::Opposite),
-    ("include-system-metrics", "system_metrics", Form::Switch),
-    ("include-rdb-file-size-metric", "rdb_file_size_metric", Form::Switch),
-    ("include-metrics-for-empty-databases", "metrics_for_empty_databases", Form::Switch),
-    ("append-instance-role-label", "instance_role_label", Form::Switch),
-    ("is-tile38", "is_tile38", Form::Switch),
-];
 
 /// Flags that the result has in another form, and that have no effect any more.
 const REPLACED: &[&str] = &[

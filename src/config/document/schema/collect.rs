@@ -1,8 +1,8 @@
 //! `collect:`, and the same keys of each service.
 
-use super::{FILES, field, no_more, size, switch};
-use crate::config::collect::{KeyPattern, Script};
-use crate::config::document::reader::{Items, Set, Surroundings, Table};
+use super::{FILES, field, no_more, size};
+use crate::config::collect::{KeyPattern, Pattern, Script};
+use crate::config::document::reader::{Field, Items, Set, Surroundings, Table};
 use crate::config::{Collect, validate};
 
 /// `collect:` in the making.
@@ -10,28 +10,38 @@ use crate::config::{Collect, validate};
 pub struct CollectDraft {
     pub(super) collect: Collect,
     pub(super) search: bool,
-    pub(super) search_pattern: Option<regex::Regex>,
+    pub(super) search_pattern: Option<Pattern>,
 }
 
 impl CollectDraft {
-    /// What the flags say.
-    pub fn of(collect: &Collect) -> Self {
+    /// What the flags say; `pattern`: which search indexes, though flags may not ask for any.
+    pub fn of(collect: &Collect, pattern: Option<&Pattern>) -> Self {
         Self {
             collect: collect.clone(),
             search: collect.search_indexes.is_some(),
-            search_pattern: collect.search_indexes.clone(),
+            search_pattern: collect.search_indexes.as_ref().or(pattern).cloned(),
         }
     }
 
     /// What it comes to.
     pub fn done(self) -> Collect {
-        let all = || regex::Regex::new(".*").ok();
+        let all = || regex::Regex::new(".*").ok().map(Pattern::from);
         let search_indexes = if self.search { self.search_pattern.or_else(all) } else { None };
         Collect { search_indexes, ..self.collect }
     }
 }
 
 const KEYS: &str = "texts such as orders:* or 3=orders:*";
+
+/// A switch that may be turned for the moment.
+const fn switch(
+    key: &'static str,
+    default: &'static str,
+    set: fn(&mut CollectDraft, bool),
+    meaning: &'static str,
+) -> Field<CollectDraft> {
+    super::switch(key, default, set, meaning).tunable()
+}
 
 pub(super) static COLLECT: Table<CollectDraft> = Table {
     fields: &[
@@ -196,7 +206,7 @@ pub(super) static COLLECT: Table<CollectDraft> = Table {
             "\".*\"",
             Set::Parsed("a regular expression", |d: &mut CollectDraft, v, _| {
                 let pattern = validate::regex(v).map_err(|error| format!("{error}; expected one such as ^idx:"))?;
-                d.search_pattern = Some(pattern);
+                d.search_pattern = Some(pattern.into());
                 Ok(())
             }),
             "Only search indexes whose name has a match of this regular expression.",
@@ -249,7 +259,7 @@ pub(super) static COLLECT: Table<CollectDraft> = Table {
 };
 
 fn script(text: &str, around: &Surroundings<'_>) -> Result<Script, String> {
-    Ok(Script { path: text.into(), source: validate::read(&around.path(text))? })
+    Ok(Script { path: text.into(), source: around.files.read(&around.path(text))? })
 }
 
 /// One item in the form of the flags, so that either can be copied into the other.

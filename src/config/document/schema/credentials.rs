@@ -193,12 +193,12 @@ pub(super) static MATCH: Table<Profile> = Table {
 };
 
 fn known_service(text: &str, around: &Surroundings<'_>) -> Result<String, String> {
-    if around.services.iter().any(|service| service == text) {
+    if around.services.contains(text) {
         return Ok(text.into());
     }
-    let close = |name: &&String| strsim::osa_distance(text, name);
-    let nearest =
-        around.services.iter().min_by_key(close).filter(|name| close(name) <= 2.max(name.len() / 3));
+    let close = |name: &String| strsim::osa_distance(text, name);
+    let nearest = around.services.iter().min_by_key(|name| (close(name), *name));
+    let nearest = nearest.filter(|name| close(name) <= 2.max(name.len() / 3));
     Err(match nearest {
         Some(name) => format!("is the name of no service; did you mean {}?", shown(name)),
         None => "is the name of no service; expected one of services".into(),

@@ -13,7 +13,8 @@ pub(super) static GLOBAL: Table<Draft> = Table {
             Set::Duration(Duration::from_millis(10), DAY, |d: &mut Draft, v| d.config.scrape.interval = v),
             "How often each member is collected. Set it to the scrape_interval of the Prometheus that reads \
              /metrics: what is older than two of these intervals is left out of the page.",
-        ),
+        )
+        .tunable(),
         field(
             "scrape_timeout",
             "5s",
@@ -21,7 +22,8 @@ pub(super) static GLOBAL: Table<Draft> = Table {
             Set::Duration(MILLISECOND, HOUR, |d: &mut Draft, v| d.config.scrape.timeout = v),
             "How long the collection of a member may take in all: name, connection, TLS, login and commands. \
              Not more than scrape_interval, which it is where that is shorter than the default.",
-        ),
+        )
+        .tunable(),
         field(
             "labels",
             "",

@@ -10,7 +10,7 @@ mod receiver;
 pub use receiver::ReceiverDraft;
 pub(super) use receiver::{TLS as TLS_TO_SERVER, url, word_file};
 
-use super::{Draft, HOUR, MILLISECOND, field, idle, label, no_more};
+use super::{Draft, HOUR, MILLISECOND, field, idle, label, no_more, switch};
 use crate::config::deliver::{Durability, Fsync, OnFull, Output, Queue};
 use crate::config::document::reader::{Part, Scope, Set, Table};
 use crate::config::{units, validate};
@@ -27,6 +27,7 @@ pub struct OutputDraft {
     pub(super) otlp: ReceiverDraft,
     pub(super) queue: Queue,
     pub(super) rate: Option<u64>,
+    pub(super) paused: bool,
     pub(super) external_labels: BTreeMap<String, String>,
 }
 
@@ -79,6 +80,13 @@ pub(super) static OUTPUT: Table<OutputDraft> = Table {
             Set::Section(&Part { table: &REPLAY, at: |d: &mut OutputDraft| d }),
             "How what waited is sent, once the receiver is back.",
         ),
+        switch(
+            "paused",
+            "false",
+            |d: &mut OutputDraft, v| d.paused = v,
+            "Send nothing there for the time being, and keep what comes: the queue fills until max_bytes or max_age.",
+        )
+        .tunable(),
         field(
             "external_labels",
             "",
@@ -120,6 +128,7 @@ pub(super) fn push_output(draft: &mut Draft, output: OutputDraft, scope: &mut Sc
         to,
         queue: output.queue,
         max_samples_per_second: output.rate,
+        paused: output.paused,
         external_labels: output.external_labels,
     }));
 }

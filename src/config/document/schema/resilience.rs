@@ -16,14 +16,14 @@ pub(super) static HEALTH: Table<Health> = Table {
             }),
             "How many collections in a row must fail before a member is down. Fewer hear of outages sooner, and \
              of hiccups too.",
-        ),
+        ).tunable(),
         field(
             "failover_max",
             "1m",
             "1m",
             Set::Duration(Duration::ZERO, DAY, |h: &mut Health, v| h.failover_max = v),
             "How long members of a service that fails over are in the state failover and not down. 0s: never.",
-        ),
+        ).tunable(),
     ],
     finish: no_more,
 };
@@ -36,7 +36,7 @@ pub(super) static BREAKER: Table<Breaker> = Table {
             "1s",
             Set::Duration(MILLISECOND, HOUR, |b: &mut Breaker, v| b.pause = v),
             "The first pause before a member that is down is tried again; it grows from try to try.",
-        ),
+        ).tunable(),
         field(
             "max_pause",
             "10s",
@@ -44,7 +44,7 @@ pub(super) static BREAKER: Table<Breaker> = Table {
             Set::Duration(MILLISECOND, HOUR, |b: &mut Breaker, v| b.max_pause = v),
             "The longest pause, and never longer than two intervals: so long it may take until a server that is \
              back is noticed. At least pause.",
-        ),
+        ).tunable(),
     ],
     finish: |breaker, scope| {
         if breaker.max_pause < breaker.pause {

@@ -15,14 +15,14 @@ pub(super) static SCRAPE: Table<Scrape> = Table {
             Set::Integer(1, 65_536, |s: &mut Scrape, v| s.concurrency = size(v)),
             "How many collections of members run at once. More needs more memory and connections; raise it where \
              ticks are skipped.",
-        ),
+        ).tunable(),
         field(
             "per_host",
             "4",
             "4",
             Set::Integer(1, 65_536, |s: &mut Scrape, v| s.per_host = size(v)),
             "How many of them on one host, so that many servers on one machine are not all asked at once.",
-        ),
+        ).tunable(),
         field(
             "key_scans",
             "",
@@ -40,8 +40,8 @@ pub(super) static SCRAPE: Table<Scrape> = Table {
                 at: |s: &mut Scrape| &mut s.allow,
                 parse: host_pattern,
             }),
-            "Targets that /scrape accepts beside members of services. Without services: the only ones, in place of \
-             --scrape.allow.",
+            "Targets that /scrape accepts beside members of services. Without services: the only ones. \
+             --scrape.allow goes before it.",
         )
         .aside(),
         field(

@@ -35,7 +35,7 @@ pub(super) static WEB: Table<Serve> = Table {
                 Ok(())
             }),
             "The host:port under which Prometheus reaches us, for /sd/targets. Without it, the host that the request \
-             names, which is wrong behind a proxy. Goes before --web.external-address.",
+             names, which is wrong behind a proxy. --web.external-address goes before it.",
         )
         .aside(),
     ],

@@ -170,6 +170,7 @@ impl World {
             to: Destination::RemoteWrite { version, endpoint },
             queue: QueueConfig::default(),
             max_samples_per_second: cap,
+            paused: false,
             external_labels: Default::default(),
         };
         let course = Course::new(Arc::new(output), 1, INTERVAL, Arc::default());

@@ -1,0 +1,164 @@
+//! The configuration that runs, key by key, with who said each value: for people, and for comparing.
+//!
+//! Documents are shown as they were written, flags as they were given, and defaults as the tables have them. Of each item
+//! of a list only what was said of it is here: what an item does not say is a default, or what stands at the top.
+//!
+//! What a newcomer would get wrong: this is no way back to a document. Secrets are not there, and neither is anything with an
+//! `@` in it, or a URL with a query: there may be one in it.
+
+use super::Origin;
+use super::reader::Row;
+use super::tree::{Node, Value};
+use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// A key, or a flag that no key says, and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// `health.failures_to_down`, `services.orders.sentinel.master`, `--namespace`.
+    pub key: String,
+    /// `None`: nobody may see it.
+    pub value: Option<Json>,
+    /// `redvigil.yaml:12`, `etcd://host:2379/key:3`, `REDIS_ADDR`, `--namespace`, `runtime`, `default`.
+    pub origin: String,
+    /// Whether a change of it counts at the next start only.
+    pub restart: bool,
+    /// Of what it is, secret or not: only for comparing.
+    print: u64,
+}
+
+/// What stands for nobody's word.
+pub const DEFAULT: &str = "default";
+
+/// Settings that differ between copies of one exporter that share their work.
+const OWN: [&str; 8] = [
+    "registry.advertise",
+    "registry.zone",
+    "registry.weight",
+    "--web.listen-address",
+    "--web.systemd-socket",
+    "--storage.path",
+    "--config.file",
+    "--config.source",
+];
+
+/// All of it, in the order of the tables; `rows` are those of a whole document.
+pub fn settings(origin: &Origin, rows: &[Row]) -> Vec<Setting> {
+    let mut all = vec![];
+    Walk { origin, all: &mut all }.mapping(rows, Some(&origin.tree), "", true);
+    for other in &origin.sources.flags.others {
+        // A flag is a word of the process.
+        let (key, value) = (format!("--{}", other.name), other.value.as_deref().map(Json::from));
+        let origin = other.place.clone().unwrap_or_else(|| DEFAULT.into());
+        let print = xxh3_64(other.value.as_deref().unwrap_or_default().as_bytes());
+        all.push(Setting { key, value, origin, restart: true, print });
+    }
+    all
+}
+
+/// One word for all of it: the same for two copies that do the same. Nothing secret goes into it.
+pub fn hash(settings: &[Setting]) -> u64 {
+    let mut known: Vec<_> = settings.iter().filter(|setting| !OWN.contains(&setting.key.as_str())).collect();
+    known.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut hash = Xxh3::new();
+    for setting in known {
+        let value = setting.value.as_ref().map(Json::to_string).unwrap_or_default();
+        for part in [setting.key.as_str(), "=", &value, "\n"] {
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.digest()
+}
+
+/// What counts at the next start only, for comparing.
+pub fn at_start(settings: &[Setting]) -> BTreeMap<String, u64> {
+    let of_documents = settings.iter().filter(|setting| setting.restart && !setting.key.starts_with("--"));
+    of_documents.map(|setting| (setting.key.clone(), setting.print)).collect()
+}
+
+struct Walk<'a> {
+    origin: &'a Origin,
+    all: &'a mut Vec<Setting>,
+}
+
+impl Walk<'_> {
+    /// `has_defaults`: whether what was not said is told, too.
+    fn mapping(&mut self, rows: &[Row], node: Option<&Node>, before: &str, has_defaults: bool) {
+        for row in rows {
+            let key = format!("{before}{}", row.key);
+            let said = node.and_then(|node| node.get(row.key)).filter(|node| !node.is_nothing());
+            match (row.nested.is_empty(), row.each) {
+                (false, false) if has_defaults || said.is_some() => {
+                    self.mapping(&row.nested, said, &format!("{key}."), has_defaults);
+                }
+                (false, true) => {
+                    for (index, item) in said.map(Node::items).unwrap_or_default().iter().enumerate() {
+                        let name =
+                            item.get("name").and_then(Node::text).map_or(index.to_string(), str::to_owned);
+                        self.mapping(&row.nested, Some(item), &format!("{key}.{name}."), false);
+                    }
+                }
+                (true, _) if has_defaults || said.is_some() => self.leaf(row, said, key),
+                _ => {}
+            }
+        }
+    }
+
+    fn leaf(&mut self, row: &Row, said: Option<&Node>, key: String) {
+        let flag = || self.origin.sources.flags.said.iter().rev().find(|said| said.key == key);
+        let (value, origin) = match said {
+            Some(node) => (json(node), node.mark.to_string()),
+            None => match flag() {
+                Some(flag) => (plain(&flag.text), flag.place.clone()),
+                None => (plain(row.default), DEFAULT.into()),
+            },
+        };
+        let print = xxh3_64(value.to_string().as_bytes());
+        let value = (!row.secret).then_some(value).map(seen);
+        self.all.push(Setting { key, value, origin, restart: row.restart, print });
+    }
+}
+
+/// As it was written.
+fn json(node: &Node) -> Json {
+    match &node.value {
+        Value::Scalar { text, plain: true } => plain(text),
+        Value::Scalar { text, .. } => Json::from(text.as_str()),
+        Value::Sequence(items) => Json::Array(items.iter().map(json).collect()),
+        Value::Mapping(entries) => Json::Object(
+            entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect::<Map<_, _>>(),
+        ),
+    }
+}
+
+/// A text without quotes: a switch, a whole number, or a text.
+fn plain(text: &str) -> Json {
+    match text {
+        "" => Json::Null,
+        "true" | "True" | "TRUE" => Json::Bool(true),
+        "false" | "False" | "FALSE" => Json::Bool(false),
+        "[]" => Json::Array(vec![]),
+        text => match text.parse::<u64>() {
+            Ok(number) => Json::from(number),
+            Err(_) => Json::from(text),
+        },
+    }
+}
+
+/// What stands for a part that may hold a secret.
+const HIDDEN: &str = "<hidden>";
+
+/// Without what may be a secret: an address with a password, a URL with a query.
+fn seen(value: Json) -> Json {
+    match value {
+        Json::String(text) if text.contains('@') || text.contains("://") && text.contains('?') => {
+            Json::from(HIDDEN)
+        }
+        Json::Array(items) => Json::Array(items.into_iter().map(seen).collect()),
+        Json::Object(items) => {
+            Json::Object(items.into_iter().map(|(key, value)| (key, seen(value))).collect())
+        }
+        value => value,
+    }
+}
