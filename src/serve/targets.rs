@@ -29,7 +29,13 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let own = Place::ourselves(&config, &request, state.web.current().tls.is_some());
     let Some(own) = own else { return exporters::nameless() };
     let known = state.peers.known();
-    let Some(peers) = exporters::peers(&config, known) else { return exporters::unknown() };
+    let shares = config.peers.registry.as_ref().is_some_and(|registry| registry.sharding.enabled);
+    let peers = match exporters::peers(&config, known) {
+        // Each has all, and lists what it has.
+        _ if !shares => [].into(),
+        Some(peers) => peers,
+        None => return exporters::unknown(),
+    };
     let topology = state.topology.borrow().clone();
     // The one page of all has something to say before anybody was seen.
     if config.serve.scrape_endpoint

@@ -8,7 +8,7 @@ use crate::config::{Address, discover};
 use crate::discover::fixed::member;
 use crate::peers::{Fence, Peer};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::SystemTime;
 use testbed::{Action, ScriptedServer};
 use tokio::time::{sleep, timeout};
@@ -19,24 +19,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A server that answers INFO once it is let.
 struct Held {
     server: ScriptedServer,
-    is_held: Arc<AtomicBool>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Held {
     fn start() -> Self {
-        let is_held = Arc::<AtomicBool>::default();
-        let held = is_held.clone();
+        let gate = Arc::<(Mutex<bool>, Condvar)>::default();
+        let (is_held, changed) = (gate.clone(), gate.clone());
         let server = ScriptedServer::start(move |command| {
-            while command[0] == b"INFO" && held.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(2));
+            if command[0] == b"INFO" {
+                let is_held = is_held.0.lock().expect("nobody panics");
+                drop(changed.1.wait_while(is_held, |is_held| *is_held).expect("nobody panics"));
             }
             Action::Default
         });
-        Self { server, is_held }
+        Self { server, gate }
     }
 
     fn hold(&self, is_held: bool) {
-        self.is_held.store(is_held, Ordering::Relaxed);
+        *self.gate.0.lock().expect("nobody panics") = is_held;
+        self.gate.1.notify_all();
     }
 
     fn asked(&self) -> usize {
@@ -139,6 +141,7 @@ fn config() -> Config {
     let (headers, auth, tls) = (vec![], Auth::None, <_>::default());
     let endpoint = Endpoint { url, headers, auth, tls, timeout: Duration::from_secs(1) };
     config.deliver.outputs.push(Arc::new(Output {
+        paused: false,
         name: "o".into(),
         to: Destination::RemoteWrite { version: Version::Auto, endpoint },
         queue: Queue::default(),
