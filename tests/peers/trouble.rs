@@ -73,6 +73,32 @@ async fn with_stop_nothing_is_collected_from_two_thirds_of_the_ttl_on() {
     until("it opens", || copy.share.fence.is_open() && copy.ours() == Shards::ALL).await;
 }
 
+/// All of this process is held up, as by SIGSTOP or a machine that sleeps; etcd is not.
+fn hold_up(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[tokio::test]
+async fn who_was_held_up_collects_nothing_until_etcd_has_confirmed_the_lease() {
+    let etcd = Etcd::start();
+    let (a, b) = two(&etcd).await;
+    let before = (a.ours(), b.ours());
+    hold_up(TTL * 7 / 10);
+    assert!(!a.share.fence.is_open() && !b.share.fence.is_open(), "closed before anybody could look");
+    until("confirmed", || is_shared(&[&a, &b])).await;
+    for copy in [&a, &b] {
+        let status = copy.board.status();
+        assert_eq!((status.sleeps, status.leases_lost), (1, 0));
+    }
+    assert_eq!((a.ours(), b.ours()), before);
+    hold_up(TTL * 2);
+    assert!(!a.share.fence.is_open() && !b.share.fence.is_open());
+    until("another lease", || a.board.status().leases_lost == 1 && b.board.status().leases_lost == 1).await;
+    until("shared again", || is_shared(&[&a, &b])).await;
+    assert_eq!((a.ours(), b.ours()), before);
+    check_history(&etcd);
+}
+
 #[tokio::test]
 async fn one_that_starts_while_etcd_is_away_has_nothing_until_it_comes() {
     let mut etcd = Etcd::start();
