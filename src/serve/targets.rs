@@ -153,15 +153,15 @@ mod tests {
         check((false, false), &[], nobody, &["own:1 /m - - -"]);
         check((false, true), &[], nobody, &["own:1 /m https - -"]);
         // Others: who has it, by its URL; what nobody ever had is ours.
-        let others = ["http://a:9121", "https://b:1/x"];
+        let others = ["http://a:9121", "https://b:1"];
         let shared = [
-            "b:1 /x/scrape https redis://h:1 h:1",
+            "b:1 /scrape https redis://h:1 h:1",
             "own:1 /scrape - redis://h:2 h:2",
             "a:9121 /-/metrics - - -",
-            "b:1 /x/-/metrics https - -",
+            "b:1 /-/metrics https - -",
         ];
         check((true, false), &others, [Some(1), None], &shared);
-        check((false, false), &others, [Some(1), None], &["a:9121 /m - - -", "b:1 /x/m https - -"]);
+        check((false, false), &others, [Some(1), None], &["a:9121 /m - - -", "b:1 /m https - -"]);
     }
 
     #[test]

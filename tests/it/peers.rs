@@ -120,7 +120,7 @@ fn found(folder: &Path, discovery: &str) -> usize {
     let config = folder.join("prometheus.yml");
     std::fs::write(&config, format!("scrape_configs: [{{ job_name: j, {discovery} }}]\n")).expect("written");
     let mut promtool = Command::new("promtool");
-    promtool.args(["check", "service-discovery", "--timeout=5s", &config.display().to_string(), "j"]);
+    promtool.args(["check", "service-discovery", "--timeout=2s", &config.display().to_string(), "j"]);
     let output = promtool.output().expect("promtool starts (Debian's package prometheus has it)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
