@@ -232,3 +232,8 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
