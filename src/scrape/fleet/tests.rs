@@ -141,6 +141,7 @@ fn config() -> Config {
     let (headers, auth, tls) = (vec![], Auth::None, <_>::default());
     let endpoint = Endpoint { url, headers, auth, tls, timeout: Duration::from_secs(1) };
     config.deliver.outputs.push(Arc::new(Output {
+        paused: false,
         name: "o".into(),
         to: Destination::RemoteWrite { version: Version::Auto, endpoint },
         queue: Queue::default(),
