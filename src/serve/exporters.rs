@@ -132,10 +132,7 @@ pub(super) mod tests {
     #[test]
     fn each_peer_is_a_group_with_what_it_says_of_itself() {
         let own = Place { target: "own:1".into(), is_https: true };
-        let peers = [
-            peer("http://a:9121", None),
-            peer("https://[::1]/", Some("z")),
-        ];
+        let peers = [peer("http://a:9121", None), peer("https://[::1]/", Some("z"))];
         let check = |peers: &[Arc<Peer>], expected: &[&str]| {
             assert_eq!(text(peers, &own), format!("[{}]\n", expected.join(",")));
         };

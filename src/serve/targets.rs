@@ -105,7 +105,6 @@ mod tests {
     use crate::config::Address;
     use crate::config::discover;
     use crate::discover::fixed::member;
-    use crate::peers::Known;
     use crate::serve::exporters::tests::peer;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -162,12 +161,6 @@ mod tests {
         ];
         check((true, false), &others, [Some(1), None], &shared);
         check((false, false), &others, [Some(1), None], &["a:9121 /m - - -", "b:1 /m https - -"]);
-    }
-
-    #[test]
-    fn nobody_is_listed_while_there_may_be_others_and_none_is_known() {
-        let config = Config::default();
-        assert!(exporters::peers(&config, &Known::default()).is_some_and(|peers| peers.is_empty()));
     }
 
     fn failed(name: &str, kind: &'static str) -> Service {
