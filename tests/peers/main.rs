@@ -1,7 +1,7 @@
 //! Copies of the exporter that share work by a real etcd.
 
 use redvigil::config::Config;
-use redvigil::config::document::File;
+use redvigil::config::document::Sources;
 use redvigil::peers::{Coordination, Seen, Shards, Share, Standing, World};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ fn config(url: &str, id: &str) -> Config {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("r.yaml");
     std::fs::write(&path, text).expect("written");
-    let file = File { path, flags: Arc::new(Config::default()), target_said: None };
-    file.load(|_| None).expect("a document").config
+    let sources = Sources { file: Some(path), ..Sources::default() };
+    sources.load_file(|_| None).expect("a document").config
 }
 
 fn start(url: &str, id: &str) -> Copy {
@@ -70,7 +70,6 @@ async fn until(what: &str, is: impl Fn() -> bool) -> Duration {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    eprintln!("{what}: {:?}", began.elapsed());
     began.elapsed()
 }
 
@@ -90,7 +89,6 @@ async fn three_share_and_survive() {
             && a.standing().leaving.is_empty()
     })
     .await;
-    eprintln!("{:?}", counts(&[&a, &b, &c]));
     c.task.abort();
     c.follower.abort();
     until("crash: two have all", || counts(&[&a, &b]).iter().sum::<usize>() == 256).await;

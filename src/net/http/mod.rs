@@ -2,6 +2,7 @@
 //!
 //! - `connection`: names, sockets, TLS, HTTP/1.1 and HTTP/2
 //! - `identity`: who we are: headers, tokens and passwords from files that change
+//! - `text`: what stands in a path, and what is shown of an answer
 //!
 //! What a newcomer would get wrong: to who pushes, an answer counts as soon as its status is known. What a server says after
 //! it may never end, so it is read for a while and up to a size, and a connection on which more would come is given up
@@ -9,6 +10,7 @@
 
 pub(super) mod connection;
 pub(super) mod identity;
+mod text;
 
 use crate::config::connect::Tls;
 use crate::config::deliver::{Endpoint, Url};
@@ -25,6 +27,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use text::{encoded, said};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a connection may take to be made.
