@@ -24,10 +24,11 @@ use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
 use crate::scrape::{Feed, Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
-use crate::serve::reload::Wanted;
+use crate::serve::reload::{Report, Wanted};
 use crate::serve::web::Web;
 use crate::serve::{self, Room, State, listen};
 use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Cause;
 use crate::telemetry::{Metrics, log};
 use anyhow::{Context as _, Result, bail};
 use reload::Reloader;
@@ -148,13 +149,18 @@ impl Daemon {
 
         let (publish, config) = watch::channel(Arc::new(config));
         let (reloads, wanted) = mpsc::channel(RELOADS);
-        let reloader = Reloader {
+        let (report, is_reported) = watch::channel(Arc::new(Report::start(SystemTime::now())));
+        let reloader = Reloader::new(reload::World {
             publish,
+            report,
             outputs: outputs.clone(),
             web: web.clone(),
             metrics: metrics.clone(),
+            events: events.clone(),
             wanted,
-        };
+            remote: None,
+            keep: |_| {},
+        });
         tasks.start("reload", reloader.run());
 
         let (publish, topology) = watch::channel(Arc::<Topology>::default());
@@ -203,6 +209,7 @@ impl Daemon {
             ready: is_ready,
             web,
             reloads: reloads.clone(),
+            report: is_reported,
             room,
             outputs,
         };
@@ -220,7 +227,8 @@ impl Daemon {
     /// Reads the files again. The outcome is in the log and in the metrics.
     pub async fn reload(&self) {
         let (answer, answered) = oneshot::channel();
-        if self.reloads.send(Wanted { answer }).await.is_ok() {
+        let wanted = Wanted::Reload { cause: Cause::Signal, answer };
+        if self.reloads.send(wanted).await.is_ok() {
             let _ = answered.await;
         }
     }

@@ -41,6 +41,8 @@ pub enum Kind {
     Discovery,
     /// An output became live, degraded …; it stands where else the service is.
     Output,
+    /// The configuration changed, or something was said for the moment.
+    Config,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Topology => "topology",
             Self::Discovery => "discovery",
             Self::Output => "output",
+            Self::Config => "config",
         }
     }
 }

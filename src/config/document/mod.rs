@@ -91,7 +91,7 @@ pub struct Texts {
 impl Sources {
     /// Whether there is any document.
     pub fn has_documents(&self) -> bool {
-        self.file.is_some()
+        self.file.is_some() || self.flags.config.remote.is_some()
     }
 
     /// The text of the file, where there is one. Costs a file read.
