@@ -4,11 +4,10 @@
 use redvigil::cli::{completions, reference};
 use redvigil::config::compat::Shell;
 use redvigil::config::compat::flags::{self, Set};
-use redvigil::config::document::File;
+use redvigil::config::document::Sources;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 #[test]
 fn every_flag_of_redis_exporter_is_here_with_its_variable_and_default() {
@@ -68,8 +67,10 @@ fn the_example_is_a_document_and_so_is_all_that_it_comments_out() {
     let check = |text: &str| {
         let path = folder.path().join("example.yaml");
         fs::write(&path, text).expect("a file");
-        let file = File { path, flags: Arc::default(), target_said: None };
-        file.load(|_| None).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+        let sources = Sources { file: Some(path), ..Sources::default() };
+        sources
+            .load_file(|_| None)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let example = reference::example();
     let loaded = check(&example).unwrap_or_else(|problems| panic!("{problems:#?}"));

@@ -1,12 +1,11 @@
 //! `docs/delivery.md` and the alert rules say the truth: the promises have tests, families and reasons exist, the
 //! configuration is one, and each alert fires when it should.
 
-use redvigil::config::document::File;
+use redvigil::config::document::Sources;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 const PAGE: &str = include_str!("../docs/delivery.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
@@ -87,7 +86,7 @@ fn the_configuration_is_one() {
     fs::write(folder.path().join("mimir-token"), "secret\n").expect("a file");
     let path = folder.path().join("redvigil.yaml");
     fs::write(&path, text).expect("a file");
-    let loaded = File { path, flags: Arc::default(), target_said: None }.load(|_| None).expect("it is right");
+    let loaded = Sources { file: Some(path), ..Sources::default() }.load_file(|_| None).expect("it is right");
     assert_eq!((loaded.config.deliver.outputs.len(), loaded.warnings), (2, vec![]));
 }
 

@@ -6,12 +6,15 @@ use std::fs;
 use std::process::Command;
 
 const API: &str = include_str!("../docs/api.md");
-const API_SOURCE: &str =
-    concat!(include_str!("../src/serve/api.rs"), include_str!("../src/serve/outputs.rs"));
+const API_SOURCE: &str = concat!(
+    include_str!("../src/serve/api.rs"),
+    include_str!("../src/serve/outputs.rs"),
+    include_str!("../src/serve/peers.rs")
+);
 const SERVICES: &str = include_str!("../docs/services.md");
 
 /// Each table of the page, and the struct that it is about.
-const TABLES: [(&str, &str); 13] = [
+const TABLES: [(&str, &str); 15] = [
     ("Service", "ServiceJson"),
     ("Failover", "FailoverJson"),
     ("Discovery", "DiscoveryJson"),
@@ -25,6 +28,8 @@ const TABLES: [(&str, &str); 13] = [
     ("Samples", "SamplesJson"),
     ("Queue", "QueueJson"),
     ("Lane", "LaneJson"),
+    ("Peers", "PeersJson"),
+    ("Peer", "PeerJson"),
 ];
 
 /// Name, type on the page, and whether it may be null.
@@ -57,7 +62,7 @@ fn word(kind: &str) -> String {
     match kind {
         "String" | "&'static str" => "string".into(),
         "bool" => "bool".into(),
-        "f64" | "u64" | "u32" => "number".into(),
+        "f64" | "u64" | "u32" | "u8" => "number".into(),
         "BTreeMap<String, String>" | "BTreeMap<String, u64>" => "object".into(),
         _ => match kind.strip_prefix("Vec<").and_then(|kind| kind.strip_suffix('>')) {
             Some(inner) => format!("list of {}", word(inner)),

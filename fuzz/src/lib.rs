@@ -12,7 +12,8 @@ use redvigil::collect::{Connecting, Memory, Nodes, Snapshot};
 use redvigil::config::collect::{Collect, KeyPattern, Keys, Script};
 use redvigil::config::compat::prometheus::Prometheus;
 use redvigil::config::credentials::parse_password_file;
-use redvigil::config::document::{File, Loaded, tree};
+use redvigil::config::document::reader::Files;
+use redvigil::config::document::{Loaded, Sources, Text, Texts, tree};
 use redvigil::config::scrape::HostPattern;
 use redvigil::config::{Address, units};
 use redvigil::connect::error::Violation;
@@ -23,8 +24,6 @@ use redvigil::discover::sentinel::event::{Event, Hello};
 use redvigil::discover::sentinel::reply::{self, MOST_MEMBERS, MOST_SENTINELS};
 use std::future::ready;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -194,7 +193,7 @@ fn everything() -> &'static (Collect, Keys) {
             client_port: true,
             config_metrics: true,
             modules: true,
-            search_indexes: Some(regex::Regex::new("").expect("an expression of our own")),
+            search_indexes: Some(regex::Regex::new("").expect("an expression of our own").into()),
             sentinel_peers: true,
             system_metrics: true,
             rdb_file_size: true,
@@ -317,9 +316,12 @@ pub fn config_document(data: &[u8]) {
         assert_eq!(units::prometheus_duration(&units::written(duration)), Ok(duration), "{text:?}");
     }
     let _ = Prometheus::parse(&text);
-    let Ok(root) = tree::parse("f", &text) else { return };
-    let file = File { path: "f".into(), flags: Arc::default(), target_said: None };
-    match file.apply(&root, Path::new("/nonexistent"), &|_| None) {
+    if tree::parse("f", &text).is_err() {
+        return;
+    }
+    let sources = Sources { file: Some("/nonexistent/f".into()), ..Sources::default() };
+    let file = Some(Text { name: "f".into(), text: (*text).into() });
+    match sources.load(&Texts { file, ..Texts::default() }, &Files::default(), &|_| None) {
         Ok(Loaded { config, warnings }) => {
             for warning in warnings.iter().map(ToString::to_string) {
                 assert!(warning.starts_with("f:") && !warning.contains('\n'), "{warning:?}");

@@ -28,9 +28,11 @@ pub struct Collected {
     pub theirs: Said,
     /// What we say of it.
     pub ours: Said,
+    /// Somebody else goes on with it: nothing more is said of it here, and its series do not end.
+    pub has_moved: bool,
 }
 
-/// Families of one speaker. None at all of both: the target is gone, and its series end.
+/// Families of one speaker. None at all of both: the target is gone, and its series end; or it has moved.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
     /// The families.
@@ -40,7 +42,7 @@ pub struct Said {
 }
 
 impl Collected {
-    /// Whether the target is gone.
+    /// Whether the target is gone, or has moved.
     pub fn is_gone(&self) -> bool {
         self.theirs.parts.is_empty() && self.ours.parts.is_empty()
     }

@@ -133,6 +133,13 @@ pub enum Auth {
     None,
     /// `Authorization: Bearer`.
     Bearer(Word),
+    /// A header of the server's own, whose name is in lower case.
+    Header {
+        /// Its name.
+        name: &'static str,
+        /// What it says.
+        word: Word,
+    },
     /// `Authorization: Basic`.
     Basic {
         /// The user.

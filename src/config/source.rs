@@ -56,7 +56,7 @@ pub enum NacosApi {
     V3,
 }
 
-/// As people say it, without query: `etcd://host:2379/redvigil/config`.
+/// As people say it, with all that tells one document from another and nothing else: `etcd://host:2379/redvigil/config`.
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,7 +65,10 @@ impl fmt::Display for Remote {
                 write!(f, "etcd://{}{key}", all.join(","))
             }
             Self::Consul { endpoint, key } => write!(f, "consul://{}/{key}", endpoint.url.authority()),
-            Self::Nacos { endpoint, id, .. } => write!(f, "nacos://{}/{id}", endpoint.url.authority()),
+            Self::Nacos { endpoint, id, group, namespace, .. } => {
+                write!(f, "nacos://{}/{id}?group={group}", endpoint.url.authority())?;
+                if namespace.is_empty() { Ok(()) } else { write!(f, "&namespace={namespace}") }
+            }
         }
     }
 }

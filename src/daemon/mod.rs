@@ -6,8 +6,9 @@
 //!
 //! - [`state`]: where state is kept
 //!
-//! *Stop*: readiness turns false, ticks end, what was collected is sent or safe; then the sockets close, requests under
-//! way finish, and the collections are dropped: all within [`GRACE`]. A second signal ends it at once.
+//! *Stop*: readiness turns false, ticks end, our share goes back to the other peers, what was collected is sent or safe; then the
+//! sockets close, requests under way finish, and the collections are dropped: all within [`GRACE`]. A second signal ends it at
+//! once.
 
 pub mod reload;
 pub mod state;
@@ -22,8 +23,11 @@ use crate::deliver::outputs::{Delivery, Outputs};
 use crate::discover::merge::Identities;
 use crate::discover::{Discovery, Topology, World};
 use crate::net::tls;
+use crate::peers::{self, Coordination, Known};
 use crate::scrape::{Feed, Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
+use crate::serve::file_sd::FileSd;
+use crate::serve::peers::Peers;
 use crate::serve::reload::{Report, Wanted};
 use crate::serve::web::Web;
 use crate::serve::{self, Room, State, listen};
@@ -107,6 +111,10 @@ pub struct Daemon {
     reloads: mpsc::Sender<Wanted>,
     /// Ends the ticks.
     scraping: CancellationToken,
+    /// Has our share given back.
+    sharing: CancellationToken,
+    /// Others may have it.
+    left: CancellationToken,
     /// What was collected is sent or safe.
     drained: CancellationToken,
 }
@@ -174,6 +182,31 @@ impl Daemon {
         };
         tasks.start("discovery", Discovery::new(world, identities.clone(), publish).run());
 
+        let world = peers::World {
+            config: config.clone(),
+            clients: clients.clone(),
+            metrics: metrics.clone(),
+            events: events.clone(),
+            // What waits for an output would come after what the next owner sends.
+            hold: outputs.degraded(),
+        };
+        let (coordination, share, board) = Coordination::new(world);
+        let (sharing, left) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, has_left) = (sharing.clone(), left.clone().drop_guard());
+        tasks.start("peers", async move {
+            coordination.run(stop).await;
+            drop(has_left);
+            std::future::pending().await
+        });
+        let peers = Peers { share: share.clone(), board, last: Known::default() };
+        let file_sd = FileSd {
+            config: config.clone(),
+            standing: share.standing.clone(),
+            known: peers.last.clone(),
+            metrics: metrics.clone(),
+        };
+        tasks.start("list of peers", file_sd.run());
+
         let (scraper, collections) =
             once::scraper(config.clone(), clients.clone(), metrics.clone(), events.clone());
         tasks.start("collections", collections.run());
@@ -185,7 +218,8 @@ impl Daemon {
             identities,
             events: events.clone(),
             metrics: metrics.clone(),
-            feed: Some(feed(outlet, &config.borrow(), outputs.clone())),
+            feed: Some(feed(outlet, &config.borrow(), (outputs.clone(), peers.clone(), metrics.clone()))),
+            share: share.clone(),
         };
         let stop = scraping.clone();
         tasks.start("fleet", async move { stop.run_until_cancelled(fleet.run()).await.unwrap_or_default() });
@@ -194,6 +228,7 @@ impl Daemon {
             scraper: scraper.clone(),
             store: store.clone(),
             metrics: metrics.clone(),
+            share,
         };
         tasks.start("key scans", key_scans.run());
 
@@ -212,6 +247,7 @@ impl Daemon {
             report: is_reported,
             room,
             outputs,
+            peers,
         };
         tasks.start("sweep", connections.clone().sweep());
         let mut places = vec![];
@@ -221,7 +257,7 @@ impl Daemon {
             let stop = tasks.token();
             tasks.start_inlet("listener", listen::serve(listener, connections.clone(), state.clone(), stop));
         }
-        Ok(Self { tasks, places, ready, connections, reloads, scraping, drained })
+        Ok(Self { tasks, places, ready, connections, reloads, scraping, sharing, left, drained })
     }
 
     /// Reads the files again. The outcome is in the log and in the metrics.
@@ -238,8 +274,14 @@ impl Daemon {
         let began = Instant::now();
         self.ready.send_replace(false);
         self.scraping.cancel();
+        // Nothing of it is under way any more: others take over at once, while what was collected is sent.
+        self.sharing.cancel();
         if timeout_at(began + grace, self.drained.cancelled()).await.is_err() {
             warn!("queues could not be closed in time");
+        }
+        // It takes seconds at most where etcd is away, and no longer than the queues where it is there.
+        if timeout_at(began + grace, self.left.cancelled()).await.is_err() {
+            warn!("our share could not be given back in time: it is free when the lease ends");
         }
         self.connections.stop();
         self.tasks.stop(grace, began.elapsed()).await
@@ -247,8 +289,11 @@ impl Daemon {
 }
 
 /// The way from ticks to outputs.
-fn feed(outlet: Outlet, config: &Config, outputs: Outputs) -> Feed {
-    let beside = move |config: &Config| vec![Arc::new(serve::outputs::families(&outputs, config))];
+fn feed(outlet: Outlet, config: &Config, (outputs, peers, metrics): (Outputs, Peers, Arc<Metrics>)) -> Feed {
+    let beside = move |config: &Config| {
+        let outputs = serve::outputs::families(&outputs, config);
+        vec![Arc::new(outputs), Arc::new(peers.families(&metrics, config))]
+    };
     let (instance, began) = (state::instance(&config.serve.listen).into(), SystemTime::now());
     Feed { outlet, instance, began, beside: Arc::new(beside) }
 }

@@ -5,7 +5,7 @@
 //! in order.
 //!
 //! It remembers what it took of each target last: series that are no longer there are ended by a stale marker, and no
-//! timestamp is given twice, whatever the clock does.
+//! timestamp is given twice, whatever the clock does. A target that has moved to another peer is forgotten without a word.
 //!
 //! What a newcomer would get wrong: a target whose labels change is another one to whoever receives it. Its series end
 //! under the old labels, and others begin.
@@ -121,6 +121,11 @@ impl Way {
             self.gone += 1;
         }
         let Some(sent) = self.targets.get_mut(&collected.target) else { return };
+        if collected.has_moved {
+            self.gone += usize::from(!sent.is_gone());
+            sent.forget();
+            return;
+        }
         let lane = sent.lane;
         // Histograms are several samples each: what it came to the last time is the best guess.
         let more = (samples(&collected.theirs) + samples(&collected.ours)).max(sent.samples);
@@ -207,6 +212,11 @@ impl Sent {
 
     fn is_gone(&self) -> bool {
         self.theirs.is_empty() && self.ours.is_empty()
+    }
+
+    /// Somebody else goes on with its series: here they neither go on nor end.
+    fn forget(&mut self) {
+        (self.theirs, self.ours) = (vec![], vec![]);
     }
 
     /// Encodes what is said now, and ends what was said before and is no more.

@@ -9,7 +9,7 @@
 //!
 //! What a newcomer would get wrong: an output is its name. Another name is another output with a folder of its own.
 
-use super::board::Board;
+use super::board::{Board, State};
 use super::families::told;
 use super::intake::Way;
 use super::queue::status::LaneStatus;
@@ -95,13 +95,20 @@ struct Wish {
 pub struct Outputs {
     wishes: mpsc::Sender<Wish>,
     shown: watch::Receiver<Arc<[Shown]>>,
+    degraded: watch::Receiver<bool>,
     lost: Lost,
 }
 
 impl Outputs {
     /// No outputs, and nobody who would run any.
     pub fn none() -> Self {
-        Self { wishes: mpsc::channel(1).0, shown: watch::channel(Arc::from([])).1, lost: Lost::default() }
+        let (shown, degraded) = (watch::channel(Arc::from([])).1, watch::channel(false).1);
+        Self { wishes: mpsc::channel(1).0, shown, degraded, lost: Lost::default() }
+    }
+
+    /// Whether some output takes nothing at the moment. Looked at each second.
+    pub fn degraded(&self) -> watch::Receiver<bool> {
+        self.degraded.clone()
     }
 
     /// What runs.
@@ -137,6 +144,7 @@ pub struct Delivery {
     is_losing: bool,
     wishes: mpsc::Receiver<Wish>,
     shown: watch::Sender<Arc<[Shown]>>,
+    degraded: watch::Sender<bool>,
     running: Vec<Running>,
     /// Outputs that are gone, while their queues are being closed.
     closing: JoinSet<()>,
@@ -152,7 +160,8 @@ impl Delivery {
         // Who asks waits for the answer, so that there is one at most.
         let (wish, wishes) = mpsc::channel(1);
         let (shown, is_shown) = watch::channel(Arc::from([]));
-        let outputs = Outputs { wishes: wish, shown: is_shown, lost: lost.clone() };
+        let (degraded, is_degraded) = watch::channel(false);
+        let outputs = Outputs { wishes: wish, shown: is_shown, degraded: is_degraded, lost: lost.clone() };
         let mut delivery = Self {
             world,
             deliver: deliver.clone(),
@@ -163,6 +172,7 @@ impl Delivery {
             is_losing: false,
             wishes,
             shown,
+            degraded,
             running: vec![],
             closing: JoinSet::new(),
         };
@@ -227,6 +237,8 @@ impl Delivery {
             running.tell(&self.world.events);
             running.send(&self.world.metrics);
         }
+        let is_degraded = self.running.iter().any(|running| running.told == State::Degraded);
+        self.degraded.send_if_modified(|known| std::mem::replace(known, is_degraded) != is_degraded);
     }
 
     async fn apply(&mut self, deliver: Deliver, interval: Duration) -> Result<(), Error> {
@@ -372,7 +384,7 @@ struct Running {
     /// Until when senders go on after they were told to stop.
     until: Arc<OnceLock<Instant>>,
     /// What was said of it last.
-    told: super::board::State,
+    told: State,
 }
 
 impl Running {
@@ -385,7 +397,7 @@ impl Running {
     ) -> Self {
         let course = course(&output, &queue, interval, clients);
         let (senders, stop, until) = (JoinSet::new(), CancellationToken::new(), Arc::default());
-        let told = super::board::State::Live;
+        let told = State::Live;
         Self { output, way, queue, course, interval, senders, stop, until, told }
     }
 

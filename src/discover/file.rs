@@ -3,10 +3,9 @@
 //! `[{"targets": ["host:port", "rediss://…"], "labels": {"team": "a"}}]`, as JSON in files that end in `.json`,
 //! as YAML in all others. <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config>
 //!
-//! The folders are watched rather than the files: an editor puts a new file in place of the old one, and
-//! Kubernetes swaps a link (`..data`) beside it. As a net below that all files are read each interval, and
-//! understood where their content changed. A thread that may block does that, since a file may be on a
-//! network.
+//! Their folders are watched ([`source::folders`](crate::source::folders)). As a net below that all files are
+//! read each interval, and understood where their content changed. A thread that may block does that, since a
+//! file may be on a network.
 //!
 //! What a newcomer would get wrong: a file that is broken or gone keeps the members that it listed. Only for
 //! a file that was found by `*` it is otherwise: its folder says that it is gone, twice, for an editor may be
@@ -19,22 +18,18 @@ use super::service::Member;
 use crate::config::scrape::glob_matches;
 use crate::config::{Address, discover, validate};
 use crate::connect::Kind;
+use crate::source::folders::{Folders, folder, settled};
 use crate::telemetry::events;
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde::Deserialize;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher as _};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
-use tracing::warn;
 
 /// A larger file is a mistake.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -68,7 +63,7 @@ pub async fn run(world: World, mut wanted: watch::Receiver<Arc<discover::Service
                 _ => &[],
             };
             // First, so that no change falls between the look and the watch.
-            folders.watch(patterns);
+            folders.watch(patterns.iter().map(PathBuf::as_path));
             let faults = files.look(patterns, Instant::now());
             (folders, files, faults, service)
         });
@@ -88,75 +83,9 @@ pub async fn run(world: World, mut wanted: watch::Receiver<Arc<discover::Service
         let until = if files.is_one_gone() { list.interval().min(GONE) } else { list.interval() };
         tokio::select! {
             () = pause(&mut wanted, until) => {}
-            () = changed.notified() => settled(&changed).await,
+            () = changed.notified() => settled(&changed, QUIET, QUIET * 10).await,
         }
     }
-}
-
-/// Waits until nothing changes any more.
-async fn settled(changed: &Notify) {
-    let quiet = async { while timeout(QUIET, changed.notified()).await.is_ok() {} };
-    let _ = timeout(QUIET * 10, quiet).await;
-}
-
-/// The folders that are watched.
-struct Folders {
-    /// `None`: the system does not let us; the interval has to do.
-    watcher: Option<RecommendedWatcher>,
-    /// Which folder each was: another one in its place must be watched anew.
-    watched: HashMap<PathBuf, Identity>,
-}
-
-/// Device, number and time of birth: numbers are used again.
-type Identity = (u64, u64, Option<SystemTime>);
-
-impl Folders {
-    fn new(changed: Arc<Notify>) -> Self {
-        let handler = move |event: notify::Result<notify::Event>| {
-            if !event.is_ok_and(|event| is_reading(&event.kind)) {
-                changed.notify_one();
-            }
-        };
-        let watcher = notify::recommended_watcher(handler);
-        let watcher = watcher
-            .inspect_err(|error| warn!(%error, "folders cannot be watched: files are read each interval"))
-            .ok();
-        Self { watcher, watched: HashMap::new() }
-    }
-
-    /// Watches the folders of these files and no other.
-    fn watch(&mut self, patterns: &[PathBuf]) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<_> = patterns.iter().map(|pattern| folder(pattern)).collect();
-        let now = |path: &Path| -> Option<Identity> {
-            fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino(), meta.created().ok()))
-        };
-        self.watched.retain(|path, seen| {
-            let stays = wanted.contains(&**path) && now(path) == Some(*seen);
-            if !stays {
-                // It may have ended by itself when the folder went.
-                let _ = watcher.unwatch(path);
-            }
-            stays
-        });
-        for path in wanted {
-            if !self.watched.contains_key(path)
-                && let Some(seen) = now(path)
-                && watcher.watch(path, RecursiveMode::NonRecursive).is_ok()
-            {
-                self.watched.insert(path.to_owned(), seen);
-            }
-        }
-    }
-}
-
-/// Whether somebody only reads, as we do.
-fn is_reading(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The name if it is one for several files.
@@ -427,6 +356,7 @@ mod tests {
     use crate::telemetry::events::Events;
     use std::os::unix::fs::symlink;
     use tokio::task::JoinSet;
+    use tokio::time::timeout;
 
     /// Instances with their labels, and faults; or why it is not understood.
     fn check(text: &str, is_json: bool, expected: Result<(&[&str], &[&str]), &str>) {

@@ -1,5 +1,6 @@
 //! Sockets to all that is not Redis, and TLS for everything.
 
+pub mod consul;
 pub mod etcd;
 pub mod grpc;
 pub mod http;

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::peers::shards::shard_of;
 
-    fn of<'a>(ids: &'a [String], weight: impl Fn(usize) -> u32) -> Vec<(&'a str, u32)> {
+    fn of(ids: &[String], weight: impl Fn(usize) -> u32) -> Vec<(&str, u32)> {
         ids.iter().enumerate().map(|(place, id)| (&**id, weight(place))).collect()
     }
 

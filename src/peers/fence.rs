@@ -53,6 +53,11 @@ impl Fence {
         self.end.store(nanoseconds(end), Ordering::Release);
     }
 
+    /// It never closes by itself.
+    pub fn open_for_ever(&self) {
+        self.end.store(u64::MAX, Ordering::Release);
+    }
+
     /// It is closed.
     pub fn close(&self) {
         self.end.store(0, Ordering::Release);

@@ -1,16 +1,21 @@
 //! What is handed on each interval beside the members: ourselves, the services and, where there are no services, the
 //! target of `--redis.addr`.
 //!
+//! The first time is soon after the start; then it is at one moment of the interval, the same in every copy of this exporter, so
+//! that the series of a service that moves go on as evenly as those of its members.
+//!
 //! What a newcomer would get wrong: that target is collected at the interval only where there is an output. A request
 //! to its page sets off a collection of its own, as ever, or joins one that is under way.
 
 use super::feed::{self, Feed, Told};
 use super::fleet::Fleet;
+use super::moment::Moment;
 use super::once::{Membership, Scraper, Wanted};
 use super::slot::Slot;
 use super::target::Job;
 use crate::config::Config;
 use crate::config::credentials::Origin;
+use crate::peers::Duty;
 use crate::resilience::breaker::Asker;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,8 +54,8 @@ impl Background {
     /// Does what is due.
     pub fn tick(&mut self, fleet: &Fleet) {
         let config = fleet.config.borrow().clone();
-        let now = Instant::now();
-        self.next = (self.next + config.scrape.interval).max(now);
+        // By the clock, and never the moment that has just come.
+        self.next = moment().next(config.scrape.interval, Instant::now() + config.scrape.interval / 100);
         let Some(feed) = fleet.feed.as_ref().filter(|_| feed::is_wanted(&config)) else {
             self.known.clear();
             self.target = None;
@@ -58,7 +63,10 @@ impl Background {
         };
         let topology = fleet.topology.borrow().clone();
         let of_us = (&*fleet.metrics, fleet.scraper.load());
-        feed.ourselves(&config, of_us, (&topology, &fleet.store), &mut self.known);
+        let standing = fleet.share.standing.borrow().clone();
+        let is_open = fleet.share.fence.is_open();
+        let duty = |service: &str| if is_open { standing.duty(service) } else { Duty::Leaving };
+        feed.ourselves(&config, of_us, (&topology, &fleet.store), duty, &mut self.known);
         let address = config.scrape.target.as_ref().filter(|_| config.discover.services.is_empty());
         let slot = address.map(|address| fleet.store.own(address));
         let is_same = match (&self.target, &slot) {
@@ -86,6 +94,11 @@ impl Background {
             self.under_way.spawn(collect(feed.clone(), fleet.scraper.clone(), config, job, slot));
         }
     }
+}
+
+/// When it is due.
+fn moment() -> Moment {
+    Moment::of(&[])
 }
 
 /// One collection of the target of `--redis.addr`.

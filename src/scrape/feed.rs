@@ -4,7 +4,8 @@
 //! that found no room only where the page has nothing of the server any more, for old samples are no new ones.
 //!
 //! What a newcomer would get wrong: somebody may have asked for a member since its tick, and then that collection is the
-//! one that is handed on. And who is gone says nothing more, though its collection may still be under way.
+//! one that is handed on. And who is gone says nothing more, though its collection may still be under way; nor does one that
+//! another peer has now, but the series of that one do not end.
 
 use super::sets::{self, Set};
 use super::shape::Outcome;
@@ -14,7 +15,8 @@ use crate::collect::Facts;
 use crate::collect::collected::{Collected, Outlet, Said};
 use crate::collect::facts::Id;
 use crate::config::Config;
-use crate::discover::Topology;
+use crate::discover::{Service, Topology};
+use crate::peers::Duty;
 use crate::resilience::permits::Stats as Load;
 use crate::telemetry::Metrics;
 use exposition::{Builder, Families};
@@ -80,6 +82,8 @@ pub enum Tick {
     Known,
     /// There was no room.
     Skipped,
+    /// What is ours could be somebody else's by now. Nothing was done, and nothing is said.
+    Fenced,
 }
 
 fn told(slot: &Slot) -> MutexGuard<'_, Told> {
@@ -157,16 +161,25 @@ impl Feed {
         let ours = Said { parts: set.ours, since: Some(told.since) };
         let target = told.target.get_or_insert_with(word).clone();
         let labels = told.labels(set.labels);
-        self.outlet.offer(Collected { target, labels, at, theirs, ours });
+        self.outlet.offer(Collected { target, labels, at, theirs, ours, has_moved: false });
     }
 
     /// Members that are none any more: their series end.
     pub fn gone(&self, slots: &[Arc<Slot>]) {
+        self.leave(slots, End::Gone);
+    }
+
+    /// Members that another peer has now: their series go on there.
+    pub fn moved(&self, slots: &[Arc<Slot>]) {
+        self.leave(slots, End::Moved);
+    }
+
+    fn leave(&self, slots: &[Arc<Slot>], end: End) {
         for slot in slots {
             let mut told = told(slot);
             told.is_gone = true;
             if let Some(target) = told.target.take() {
-                self.end(target, told.labels.clone());
+                self.end(target, told.labels.clone(), end);
             }
         }
     }
@@ -176,17 +189,19 @@ impl Feed {
         told(slot).is_gone = false;
     }
 
-    fn end(&self, target: Arc<str>, labels: Arc<BTreeMap<String, String>>) {
-        let (theirs, ours) = Default::default();
-        self.outlet.offer(Collected { target, labels, at: SystemTime::now(), theirs, ours });
+    fn end(&self, target: Arc<str>, labels: Arc<BTreeMap<String, String>>, end: End) {
+        let (at, (theirs, ours)) = (SystemTime::now(), Default::default());
+        self.outlet.offer(Collected { target, labels, at, theirs, ours, has_moved: end == End::Moved });
     }
 
-    /// Hands on what we say of ourselves and of every service. `known`: what was handed on before.
+    /// Hands on what we say of ourselves and of every service that is ours. `known`: what was handed on before. `duty`: what
+    /// is to be done about a service; of one that is about to leave nothing is said, as of all while the fence is closed.
     pub fn ourselves(
         &self,
         config: &Config,
         (metrics, load): (&Metrics, Load),
         (topology, store): (&Topology, &Store),
+        duty: impl Fn(&str) -> Duty,
         known: &mut HashMap<Arc<str>, Told>,
     ) {
         let labels = [(config.serve.instance_label.clone(), self.instance.to_string())].into();
@@ -197,20 +212,42 @@ impl Feed {
         ours.extend((self.beside)(config));
         let of_us = Set { labels, parts: vec![], ours };
         let now = Instant::now();
-        let services = topology.services.iter();
-        let services =
-            services.map(|s| (format!("service {}", s.name), sets::service_set(config, store, s, now)));
         let mut ended = std::mem::take(known);
-        for (word, set) in std::iter::once(("ourselves".to_owned(), of_us)).chain(services) {
+        let mut tell = |word: String, set: Set| {
             let new = |word: String| (word.into(), Told { since: self.began, ..Told::default() });
             let (word, mut told) = ended.remove_entry(&*word).unwrap_or_else(|| new(word));
             self.offer(&mut told, || word.clone(), set, None, SystemTime::now());
             known.insert(word, told);
+        };
+        tell("ourselves".to_owned(), of_us);
+        let word = |service: &Service| format!("service {}", service.name);
+        let mut others = vec![];
+        for service in &topology.services {
+            match duty(&service.name) {
+                Duty::Ours => tell(word(service), sets::service_set(config, store, service, now)),
+                duty => others.push((word(service), duty)),
+            }
+        }
+        for (word, duty) in others {
+            match ended.remove_entry(&*word) {
+                Some((word, told)) if duty == Duty::Leaving => drop(known.insert(word, told)),
+                Some((word, told)) => self.end(word, told.labels, End::Moved),
+                None => {}
+            }
         }
         for (word, told) in ended {
-            self.end(word, told.labels);
+            self.end(word, told.labels, End::Gone);
         }
     }
+}
+
+/// How it ends with one of whom something was said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is no such one any more.
+    Gone,
+    /// Somebody else goes on with it.
+    Moved,
 }
 
 /// Since when the counters of a server count.

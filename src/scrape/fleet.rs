@@ -2,38 +2,47 @@
 //!
 //! The members of one shard, of a short list, or of a long one that replicate from one another ([`Kin`]), form a
 //! `Group` and are collected in one round, so that both ends of a replication are read at the same time. Rounds are
-//! spread over the interval by the name of the group: each is due at the same moment of every interval, also after a
-//! restart. When a service gets another master or new members, a round of theirs is made at once.
+//! spread over the interval by the name of the group: each is due at the same moment of every interval ([`super::moment`]),
+//! also after a restart, and whichever peer has it. When a service gets another master or new members, a round of theirs is
+//! made at once.
+//!
+//! Of services that other peers have there are neither slots nor groups. Of one that is about to leave no round begins; what is
+//! under way is finished and handed on, and then [`Seen`] says so. A tick that finds the fence closed begins nothing.
+//!
+//! # When a service comes
+//!
+//! - *It is new, or its peer is gone*: a round at once, unless a crowd comes. So the last sample of one that crashed is followed
+//!   by the next within the TTL and one interval; of a crowd that is from the crash on. Nothing is doubled: a claim is free
+//!   only when nobody collects by it, or when somebody goes on though it has lost it, as `freeze` wants.
+//! - *A peer that lives gave it away*: at its moment, which is the one that the peer kept. Who came just before, when the
+//!   other one began nothing more, would be left out for an interval: within [`HANDOVER`] of an interval after its moment a
+//!   group has a round at once. It is rather a sample more than one less, and never one that is older than the last.
 //!
 //! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no
 //! second one. Its tick is skipped and counted; the other members of its group have theirs.
 
 use super::background::Background;
-use super::feed::{self, Feed, Tick};
+use super::feed::Feed;
 use super::kin::{self, Kin};
-use super::once::{Crowded, Membership, Scraper, Wanted};
-use super::service::{Limits, MemberReading};
+use super::moment::Moment;
+use super::once::Scraper;
+use super::round::{Ended, Round, put_down};
 use super::slot::Slot;
 use super::store::Store;
-use super::target::Job;
-use crate::collect::Facts;
-use crate::collect::facts::Id;
-use crate::collect::run::Scope;
 use crate::config::Config;
 use crate::discover::merge::Identities;
 use crate::discover::service::View;
 use crate::discover::{Service, Topology};
-use crate::resilience::breaker::Asker;
+use crate::peers::{Duty, Known, SHARDS, Seen, Shards, Share, Standing, shard_of};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::Events;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
 /// Lists of at most so many members are collected in one round: the master and replicas of a small service.
@@ -43,11 +52,12 @@ const SHORT_LIST: usize = kin::MOST;
 /// of them do.
 const REGROUP: Duration = Duration::from_secs(1);
 
-/// When a round counts as late: those that have answered are handed on, and the others when they have.
-const LATE: Duration = Duration::from_secs(1);
-
 /// When so many groups appear at once, their first rounds are spread over the interval like all others.
 const CROWD: usize = 64;
+
+/// A group that came from a peer that lives has a round at once when its moment was so long ago or less: one part in so many of
+/// the interval. It takes some hundredths of a second to hand a shard over.
+const HANDOVER: u32 = 10;
 
 /// Everything that the fleet stands on.
 pub struct Fleet {
@@ -67,11 +77,13 @@ pub struct Fleet {
     pub metrics: Arc<Metrics>,
     /// The way to whoever delivers, where somebody does.
     pub feed: Option<Feed>,
+    /// Which services are ours.
+    pub share: Share,
 }
 
 /// The name of a group: the service, and the shard, the only member or the first of those that are kin; nothing for a
 /// short list.
-type Key = (Arc<str>, Option<Arc<str>>);
+pub(super) type Key = (Arc<str>, Option<Arc<str>>);
 
 /// Members that are collected in one round.
 struct Group {
@@ -84,75 +96,135 @@ struct Group {
     again: bool,
 }
 
+/// Rounds under way, and whose they are.
+struct Rounds {
+    tasks: JoinSet<Ended>,
+    shards: HashMap<Id, u8>,
+    /// How many there are of each shard.
+    running: Box<[usize]>,
+}
+
+impl Rounds {
+    fn none() -> Self {
+        Self { tasks: JoinSet::new(), shards: HashMap::new(), running: vec![0; SHARDS].into() }
+    }
+
+    fn begin(&mut self, round: Round) {
+        let shard = shard_of(&round.key.0);
+        self.running[usize::from(shard)] += 1;
+        let task = self.tasks.spawn(round.run());
+        self.shards.insert(task.id(), shard);
+    }
+
+    /// The next that ends; `None` where there are none.
+    async fn ended(&mut self) -> Option<Result<Ended, JoinError>> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        if let Some(shard) = self.shards.remove(&id) {
+            let running = &mut self.running[usize::from(shard)];
+            *running = running.saturating_sub(1);
+        }
+        Some(ended.map(|(_, ended)| ended))
+    }
+
+    /// Of these shards those that have some.
+    fn busy(&self, of: Shards) -> Shards {
+        of.iter().filter(|shard| self.running[usize::from(*shard)] > 0).collect()
+    }
+}
+
+/// What the fleet goes by, beside what it stands on.
+struct Course {
+    groups: HashMap<Key, Group>,
+    /// The services, as they were when it was looked last.
+    seen: HashMap<Arc<str>, Arc<Service>>,
+    due: BinaryHeap<Reverse<(Instant, Key)>>,
+    kin: Kin,
+    standing: Arc<Standing>,
+    /// Who had each shard before what was followed last.
+    known: Known,
+}
+
+impl Course {
+    fn new() -> Self {
+        let (groups, seen, due, kin, known) = <_>::default();
+        Self { groups, seen, due, kin, known, standing: Arc::new(Standing::nothing()) }
+    }
+}
+
 impl Fleet {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
-        let mut groups: HashMap<Key, Group> = HashMap::new();
-        let mut seen: HashMap<Arc<str>, Arc<Service>> = HashMap::new();
-        let mut due = BinaryHeap::new();
-        let mut rounds = JoinSet::new();
-        let mut kin = Kin::default();
+        let mut course = Course::new();
+        let mut rounds = Rounds::none();
         let mut regroup: Option<Instant> = None;
         let mut background = Background::new(self.config.borrow().scrape.interval);
-        self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
+        self.reconcile(&mut course);
         loop {
-            let next = due.peek().map(|Reverse((at, _))| *at);
+            self.tell(&course, &rounds);
+            let next = course.due.peek().map(|Reverse((at, _))| *at);
             tokio::select! {
                 changed = self.topology.changed() => match changed {
-                    Ok(()) => self.reconcile(&mut groups, &mut seen, &mut due, &mut kin),
+                    Ok(()) => self.reconcile(&mut course),
                     // Whoever published is gone: we are stopping.
                     Err(_) => std::future::pending().await,
                 },
                 changed = self.config.changed() => match changed {
                     Ok(()) => {
-                        self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
+                        self.reconcile(&mut course);
                         background.follow(self.config.borrow().scrape.interval);
                     }
                     Err(_) => std::future::pending().await,
                 },
-                Some(ended) = rounds.join_next() => {
-                    let Ended { key, histories } = match ended {
-                        Ok(ended) => ended,
-                        Err(fault) => {
-                            self.metrics.panics.increment();
-                            error!(error = %fault, "a round panicked: please report this");
-                            continue;
-                        }
-                    };
-                    // Of all, also after the first that is news.
-                    let here = |slot: &Slot| self.store.find(Some(&slot.service), &slot.member.address).is_some();
-                    let histories = histories.iter().filter(|(slot, _)| here(slot));
-                    let news = histories.filter(|(slot, history)| kin.learn(slot, *history)).count();
-                    if news > 0 {
+                // Nobody publishes where there are no others.
+                Ok(()) = self.share.standing.changed() => self.reconcile(&mut course),
+                Some(ended) = rounds.ended() => {
+                    if self.learn(ended, &mut course) {
                         regroup.get_or_insert(Instant::now() + REGROUP);
-                    }
-                    if groups.get_mut(&key).is_some_and(|group| std::mem::take(&mut group.again)) {
-                        due.push(Reverse((Instant::now(), key)));
                     }
                 },
                 () = sleep_until(regroup.unwrap_or_else(Instant::now)), if regroup.is_some() => {
                     regroup = None;
-                    self.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
+                    self.reconcile(&mut course);
                 }
                 () = sleep_until(background.next), if self.feed.is_some() => background.tick(&self),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                    let Some(Reverse((at, key))) = due.pop() else { continue };
-                    self.tick(at, key, &mut groups, &mut due, &mut rounds);
+                    let Some(Reverse((at, key))) = course.due.pop() else { continue };
+                    self.tick(at, key, &mut course, &mut rounds);
                 }
             }
         }
     }
 
+    /// Says how far we have followed, where that is news.
+    fn tell(&self, course: &Course, rounds: &Rounds) {
+        let seen = Seen { number: course.standing.number, busy: rounds.busy(course.standing.leaving) };
+        self.share.seen.send_if_modified(|told| std::mem::replace(told, seen) != seen);
+    }
+
+    /// Takes in what is left of a round. Whether members are to be grouped anew.
+    fn learn(&self, ended: Result<Ended, JoinError>, course: &mut Course) -> bool {
+        let Ended { key, histories } = match ended {
+            Ok(ended) => ended,
+            Err(fault) => {
+                self.metrics.panics.increment();
+                error!(error = %fault, "a round panicked: please report this");
+                return false;
+            }
+        };
+        // Of all, also after the first that is news.
+        let here = |slot: &Slot| self.store.find(Some(&slot.service), &slot.member.address).is_some();
+        let histories = histories.iter().filter(|(slot, _)| here(slot));
+        let news = histories.filter(|(slot, history)| course.kin.learn(slot, *history)).count();
+        if course.groups.get_mut(&key).is_some_and(|group| std::mem::take(&mut group.again)) {
+            course.due.push(Reverse((Instant::now(), key)));
+        }
+        news > 0
+    }
+
     /// A group's time has come.
-    fn tick(
-        &self,
-        at: Instant,
-        key: Key,
-        groups: &mut HashMap<Key, Group>,
-        due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
-        rounds: &mut JoinSet<Ended>,
-    ) {
-        let Some(group) = groups.get_mut(&key) else { return };
+    fn tick(&self, at: Instant, key: Key, course: &mut Course, rounds: &mut Rounds) {
+        let Some(group) = course.groups.get_mut(&key) else { return };
         let config = self.config.borrow().clone();
         let now = Instant::now();
         let is_scheduled = at == group.next;
@@ -160,7 +232,15 @@ impl Fleet {
             // Where we were held up for longer than an interval, what was missed is missed.
             let behind = now.duration_since(at).as_nanos() / config.scrape.interval.as_nanos().max(1);
             group.next = at + config.scrape.interval * (u32::try_from(behind).unwrap_or(u32::MAX - 1) + 1);
-            due.push(Reverse((group.next, key.clone())));
+            course.due.push(Reverse((group.next, key.clone())));
+        }
+        // As it is now, which may be newer than what was followed.
+        if self.share.standing.borrow().duty(&key.0) != Duty::Ours {
+            return;
+        }
+        if !self.share.fence.is_open() {
+            self.metrics.fenced.increment();
+            return;
         }
         // One member that hangs does not cost the others their turn.
         let (free, busy): (Vec<_>, Vec<_>) = group.slots.iter().cloned().partition(|slot| slot.take_turn());
@@ -172,11 +252,10 @@ impl Fleet {
             return;
         }
         group.round += 1;
-        let round = Round {
+        rounds.begin(Round {
             key,
             slots: free,
             number: group.round,
-            // A tick that finds no room until the next one is due is skipped.
             patience: now + config.scrape.interval,
             config,
             topology: self.topology.clone(),
@@ -184,28 +263,22 @@ impl Fleet {
             store: self.store.clone(),
             identities: self.identities.clone(),
             feed: self.feed.clone(),
-        };
-        rounds.spawn(round.run());
+            fence: self.share.fence.clone(),
+        });
     }
 
-    /// Brings slots, groups and the schedule in line with the topology. What changed gets a round at once.
-    fn reconcile(
-        &mut self,
-        groups: &mut HashMap<Key, Group>,
-        seen: &mut HashMap<Arc<str>, Arc<Service>>,
-        due: &mut BinaryHeap<Reverse<(Instant, Key)>>,
-        kin: &mut Kin,
-    ) {
+    /// Brings slots, groups and the schedule in line with the topology and with what is ours. What changed gets a round at
+    /// once.
+    fn reconcile(&mut self, course: &mut Course) {
         let topology = self.topology.borrow_and_update().clone();
         let config = self.config.borrow_and_update().clone();
-        let names: HashSet<_> = topology.services.iter().map(|service| service.name.clone()).collect();
-        let members = topology.members().map(|(service, member)| (service.name.clone(), member.clone()));
-        let gone = self.store.replace(&names, members.collect());
-        self.scraper.forget(&gone);
-        kin.forget(&gone);
-        if let Some(feed) = &self.feed {
-            feed.gone(&gone);
-        }
+        let standing = self.share.standing.borrow_and_update().clone();
+        let handed_over = handed_over(&course.known, &course.standing, &standing);
+        course.known.follow(&standing);
+        course.standing = standing.clone();
+        let Course { groups, seen, due, kin, .. } = course;
+
+        self.replace(&topology, &standing, kin);
         let is_long = |service: &Service| service.members.len() > SHORT_LIST;
         let long = topology.services.iter().filter(|service| is_long(service));
         let firsts: HashMap<_, _> =
@@ -229,7 +302,8 @@ impl Fleet {
 
         let known: HashSet<_> = groups.values().flat_map(|group| &group.slots).map(Arc::as_ptr).collect();
         groups.retain(|key, _| wanted.contains_key(key));
-        let new = wanted.keys().filter(|key| !groups.contains_key(*key)).count();
+        let goes_on = |key: &Key| handed_over.has(shard_of(&key.0));
+        let new = wanted.keys().filter(|key| !groups.contains_key(*key) && !goes_on(key)).count();
         let changed = changed_services(&topology, seen);
         // What changed is known at once; the round that follows adds what the members say.
         for name in changed.keys() {
@@ -240,7 +314,8 @@ impl Fleet {
         let (now, interval) = (Instant::now(), config.scrape.interval);
         for (key, slots) in wanted {
             let is_new = !groups.contains_key(&key);
-            let next = first_due(&key, interval, now);
+            let moment = Moment::of(&[Some(&key.0), key.1.as_deref()]);
+            let next = moment.next(interval, now);
             let group = groups.entry(key.clone()).or_insert_with(|| {
                 due.push(Reverse((next, key.clone())));
                 Group { slots: vec![], next, interval, round: 0, again: false }
@@ -257,11 +332,48 @@ impl Fleet {
                 (Some(shards), Some(shard)) => shards.contains(shard),
                 _ => true,
             };
-            if (is_new && new <= CROWD) || joined || changed.get(&key.0).is_some_and(is_concerned) {
+            let at_once = match goes_on(&key) {
+                true => moment.last(interval) <= interval / HANDOVER,
+                false => new <= CROWD,
+            };
+            if (is_new && at_once) || joined || changed.get(&key.0).is_some_and(is_concerned) {
                 due.push(Reverse((now, key)));
             }
         }
     }
+
+    /// Slots and books for what is ours, and for nobody else.
+    fn replace(&self, topology: &Topology, standing: &Standing, kin: &mut Kin) {
+        let is_theirs = |service: &Arc<Service>| standing.duty(&service.name) == Duty::Theirs;
+        let ours = topology.services.iter().filter(|service| !is_theirs(service));
+        let names: HashSet<_> = ours.map(|service| service.name.clone()).collect();
+        let members = topology.members().filter(|(service, _)| names.contains(&service.name));
+        let members = members.map(|(service, member)| (service.name.clone(), member.clone()));
+        let left = self.store.replace(&names, members.collect());
+        self.scraper.forget(&left);
+        kin.forget(&left);
+        let Some(feed) = &self.feed else { return };
+        // Who is a member still, though not of ours, goes on elsewhere.
+        let theirs = topology.services.iter().filter(|service| is_theirs(service));
+        let theirs: HashSet<_> = theirs
+            .flat_map(|service| service.members.iter().map(|member| (&*service.name, &*member.instance)))
+            .collect();
+        let has_moved = |slot: &Arc<Slot>| theirs.contains(&(&*slot.service, &*slot.member.instance));
+        let (moved, gone): (Vec<_>, Vec<_>) = left.into_iter().partition(has_moved);
+        feed.moved(&moved);
+        feed.gone(&gone);
+    }
+}
+
+/// The shards that have become ours from a peer that lives.
+fn handed_over(known: &Known, before: &Standing, now: &Standing) -> Shards {
+    let own = now.own.and_then(|place| now.peers.get(usize::from(place))).map(|peer| &*peer.id);
+    let is_from_another = |shard: &u8| {
+        known
+            .owner_of(*shard)
+            .is_some_and(|owner| Some(&*owner.id) != own && now.peers.iter().any(|peer| peer.id == owner.id))
+    };
+    now.ours.iter().filter(|shard| !before.ours.has(*shard)).filter(is_from_another).collect()
 }
 
 /// The services that got another master, or whose failover began or ended, since this was asked last; of a
@@ -300,246 +412,5 @@ fn changed_services(
     changed
 }
 
-/// When a group's first scheduled round is due: at the moment of the interval that its name says.
-fn first_due(key: &Key, interval: Duration, now: Instant) -> Instant {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    let interval = interval.as_nanos().max(1);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let wait = phase(u128::from(hasher.finish()), interval, clock);
-    now + Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
-}
-
-/// How long until the clock shows the moment of the interval that belongs to `hash`.
-fn phase(hash: u128, interval: u128, clock: u128) -> u128 {
-    (hash % interval + interval - clock % interval) % interval
-}
-
-/// One round of a group.
-struct Round {
-    key: Key,
-    slots: Vec<Arc<Slot>>,
-    number: u64,
-    patience: Instant,
-    config: Arc<Config>,
-    topology: watch::Receiver<Arc<Topology>>,
-    scraper: Scraper,
-    store: Arc<Store>,
-    identities: Arc<Identities>,
-    feed: Option<Feed>,
-}
-
-/// What is left of a round.
-struct Ended {
-    key: Key,
-    /// What the members of a long list said their history is.
-    histories: Vec<(Arc<Slot>, Id)>,
-}
-
-impl Round {
-    async fn run(self) -> Ended {
-        let mut members = JoinSet::new();
-        let config = &self.config;
-        // Where there is no room for all, those go first whose turn is longest ago. Else the last would never be read.
-        let mut slots: Vec<_> = self.slots.iter().cloned().map(Turn).collect();
-        slots.sort_by_cached_key(|turn| turn.0.taken());
-        for turn in slots {
-            let job = Job::of_member(config, &turn.0.service, &turn.0.member, Scope::WithoutKeys);
-            let Some(job) = job else { continue };
-            members.spawn(collect(self.scraper.clone(), turn, job, self.patience));
-        }
-        let mut read = vec![];
-        let mut handed_on = 0;
-        // Who answered is not kept from whoever delivers by those that hang.
-        let feed = self.feed.as_ref().filter(|_| feed::is_wanted(config));
-        let is_late = sleep(LATE.min(config.scrape.interval / 2));
-        tokio::pin!(is_late);
-        loop {
-            tokio::select! {
-                ended = members.join_next() => match ended {
-                    // A panic was counted where the collection ran.
-                    Some(ended) => read.extend(ended.ok().and_then(|(turn, tick)| self.take_in(turn, tick))),
-                    None => break,
-                },
-                () = &mut is_late, if feed.is_some() && !is_late.is_elapsed() => {}
-            }
-            if let Some(feed) = feed.filter(|_| is_late.is_elapsed() && handed_on < read.len()) {
-                self.conclude(&read);
-                hand_on(feed, config, &mut read, &mut handed_on);
-            }
-        }
-        self.conclude(&read);
-        if let Some(feed) = feed {
-            hand_on(feed, config, &mut read, &mut handed_on);
-        }
-        let is_long_list = self.key.1.is_some();
-        let history = |Read { slot, facts, .. }: Read| {
-            let history = facts?.0.replid.filter(|_| is_long_list && slot.member.shard.is_none())?;
-            Some((slot, history))
-        };
-        Ended { histories: read.into_iter().filter_map(history).collect(), key: self.key }
-    }
-
-    /// What a member's tick says of it; nothing where there was no room.
-    fn take_in(&self, turn: Turn, tick: Tick) -> Option<Read> {
-        let slot = turn.0.clone();
-        let facts = match tick {
-            Tick::Collected => slot.facts(),
-            Tick::Known => None,
-            Tick::Skipped => {
-                if let Some(feed) = &self.feed {
-                    feed.member(&self.config, &slot, tick);
-                }
-                return None;
-            }
-        };
-        if let Some((facts, _)) = &facts
-            && let Some(id) = &facts.run_id
-        {
-            self.identities.learn(&slot.member.address, &id.to_string());
-        }
-        let turn = (self.feed.is_some() && feed::is_wanted(&self.config)).then_some(turn);
-        Some(Read { slot, tick, facts, turn })
-    }
-
-    /// Puts what the members said in this round side by side.
-    fn conclude(&self, read: &[Read]) {
-        let now = std::time::Instant::now();
-        let readings = read.iter().map(|Read { slot, facts, .. }| MemberReading {
-            instance: &slot.member.instance,
-            round: self.number,
-            up: facts.is_some(),
-            taken: facts.as_ref().map_or(now, |(_, taken)| *taken),
-            facts: facts.as_ref().map(|(facts, _)| facts),
-        });
-        let readings: Vec<_> = readings.collect();
-        let topology = self.topology.borrow().clone();
-        if let Some(service) = topology.service(&self.key.0) {
-            put_down(&self.store, &self.config, service, &readings);
-        }
-    }
-}
-
-/// Puts into the book of a service what is known of it and of its members.
-fn put_down(store: &Store, config: &Config, service: &Service, readings: &[MemberReading<'_>]) {
-    let (Some(book), Some(configured)) = (store.book(&service.name), config.discover.service(&service.name))
-    else {
-        return;
-    };
-    let limits = Limits { lag_bytes: configured.lag_bytes, age: config.scrape.interval * 2 };
-    book.truth().round(service, readings, &limits, std::time::Instant::now());
-}
-
-/// Hands on those that were not yet.
-fn hand_on(feed: &Feed, config: &Config, read: &mut [Read], handed_on: &mut usize) {
-    for read in &mut read[*handed_on..] {
-        feed.member(config, &read.slot, read.tick);
-        read.turn = None;
-    }
-    *handed_on = read.len();
-}
-
-/// A member in a round.
-struct Read {
-    slot: Arc<Slot>,
-    tick: Tick,
-    /// What it said, and when; nothing where it did not answer.
-    facts: Option<(Arc<Facts>, std::time::Instant)>,
-    /// Kept until it is handed on: of two collections only the last would be.
-    turn: Option<Turn>,
-}
-
-/// A member's turn. Dropped, the next one may begin.
-struct Turn(Arc<Slot>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.end_turn();
-    }
-}
-
-/// One member's part in a round.
-async fn collect(scraper: Scraper, turn: Turn, job: Job, patience: Instant) -> (Turn, Tick) {
-    let membership = Membership { slot: turn.0.clone(), asker: Asker::Tick, guarded: true };
-    let wanted = Wanted { job, end: patience, member: Some(membership) };
-    let tick = match scraper.collect(wanted).await {
-        Ok(outcome) if outcome.from_breaker => Tick::Known,
-        Ok(_) => Tick::Collected,
-        Err(Crowded) => {
-            turn.0.skip();
-            Tick::Skipped
-        }
-    };
-    (turn, tick)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Address, discover};
-    use crate::discover::fixed::member;
-    use std::collections::BTreeMap;
-
-    #[tokio::test]
-    async fn members_of_a_long_list_that_replicate_from_one_another_are_a_group() {
-        let at = |port| Arc::new(member(Address::tcp("h", port), BTreeMap::new()));
-        let members: Vec<_> = (1..=20).map(at).collect();
-        let mut config = Config::default();
-        config
-            .discover
-            .services
-            .push(Arc::new(discover::Service::new("s", discover::Source::Instances(vec![]))));
-        let service = Arc::new(Service { members, ..Service::unknown("s".into(), "instances") });
-        let (_config, config) = watch::channel(Arc::new(config));
-        let (_topology, topology) = watch::channel(Arc::new(Topology { services: vec![service].into() }));
-        let parts = (Arc::default(), Arc::default(), Arc::default());
-        let (scraper, _collections) = crate::scrape::once::scraper(config.clone(), parts.0, parts.1, parts.2);
-        let mut fleet = Fleet {
-            config,
-            topology,
-            scraper,
-            store: Arc::default(),
-            identities: Arc::default(),
-            events: Arc::default(),
-            metrics: Arc::default(),
-            feed: None,
-        };
-        let (mut groups, mut seen, mut kin) = (HashMap::new(), HashMap::new(), Kin::default());
-        let mut check = |said: &[(usize, char)], expected: &[usize], rounds_at_once: usize| {
-            let slots = fleet.store.slots();
-            for (port, letter) in said {
-                let id = Id::parse(&letter.to_string().repeat(40)).expect("an id");
-                kin.learn(&slots[port - 1], id);
-            }
-            let mut due = BinaryHeap::new();
-            fleet.reconcile(&mut groups, &mut seen, &mut due, &mut kin);
-            let mut sizes: Vec<_> = groups.values().map(|group| group.slots.len()).collect();
-            sizes.sort_unstable();
-            sizes.retain(|size| *size > 1);
-            assert_eq!((&*sizes, groups.values().map(|g| g.slots.len()).sum::<usize>()), (expected, 20));
-            let now = Instant::now();
-            assert_eq!(due.iter().filter(|Reverse((at, _))| *at <= now).count(), rounds_at_once, "{said:?}");
-        };
-        check(&[], &[], 20);
-        check(&[(1, 'a'), (2, 'b'), (3, 'c')], &[], 0);
-        // Nobody is collected out of turn because it has kin now; who is alone again has no turn yet.
-        check(&[(3, 'a'), (7, 'a'), (8, 'b')], &[2, 3], 0);
-        check(&[(3, 'd')], &[2, 2], 1);
-    }
-
-    #[test]
-    fn a_group_is_due_at_its_own_moment_of_every_interval() {
-        fn check(hash: u128, clock: u128, expected: u128) {
-            assert_eq!(phase(hash, 15, clock), expected, "{hash} {clock}");
-        }
-        check(0, 0, 0);
-        check(4, 0, 4);
-        check(4, 3, 1);
-        check(4, 4, 0);
-        check(4, 5, 14);
-        check(34, 15, 4);
-        for clock in 0..60 {
-            assert_eq!((clock + phase(7, 15, clock)) % 15, 7);
-        }
-    }
-}
+mod tests;

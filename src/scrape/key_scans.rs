@@ -10,6 +10,9 @@
 //! of an hour would hold all that hung members share, and be the first to be cut whenever somebody is slow. They have
 //! a small number of their own, and on one host no more than half of what ticks may have there at once.
 //!
+//! Of a service that is about to move to another peer no scan begins, and one that is under way is given up: it may take an
+//! hour, and what it makes is of no use to the other one. That one begins its own.
+//!
 //! What a newcomer would get wrong: the samples of a member that is no longer asked go when those of its
 //! successor come, so that no key is counted twice and none is missing in between. A scan that fails changes
 //! nothing; samples older than two intervals go in any case.
@@ -24,6 +27,7 @@ use crate::collect::snapshot::{Progress, Snapshot};
 use crate::config::Config;
 use crate::config::collect::{Collect, Keys};
 use crate::connect::Kind;
+use crate::peers::{Duty, Share, Standing};
 use crate::resilience::health::State as Health;
 use crate::telemetry::Metrics;
 use exposition::Families;
@@ -55,6 +59,8 @@ pub struct KeyScans {
     pub store: Arc<Store>,
     /// Our own counters.
     pub metrics: Arc<Metrics>,
+    /// Which services are ours.
+    pub share: Share,
 }
 
 /// Members of which one is asked: the service, and the shard or the only member.
@@ -153,7 +159,8 @@ impl KeyScans {
         let mut scans: JoinSet<(Key, Scanned)> = JoinSet::new();
         loop {
             let config = self.config.borrow_and_update().clone();
-            let groups = self.groups(&config);
+            let standing = self.share.standing.borrow_and_update().clone();
+            let groups = self.groups(&config, &standing);
             plans.retain(|key, _| groups.contains_key(key));
             let now = Instant::now();
             for (key, slots) in &groups {
@@ -171,8 +178,9 @@ impl KeyScans {
                 Room::beside(plans.values().filter_map(|p| p.running.as_ref()), config.scrape.per_host);
             // One that was given up must let go of its collection first: who asks for the same keys would join it.
             let has_let_go = scans.len() == plans.values().filter(|plan| plan.running.is_some()).count();
+            let may_begin = has_let_go && self.share.fence.is_open();
             let is_due =
-                |(_, plan): &(&Key, &mut Plan)| has_let_go && plan.due <= now && plan.running.is_none();
+                |(_, plan): &(&Key, &mut Plan)| may_begin && plan.due <= now && plan.running.is_none();
             let mut due: Vec<_> = plans.iter_mut().filter(is_due).collect();
             due.sort_by_key(|(_, plan)| plan.due);
             for (key, plan) in due {
@@ -190,6 +198,8 @@ impl KeyScans {
                 },
                 Some(ended) = scans.join_next_with_id() => self.ended(ended, &mut plans),
                 () = self.store.changed(), if has_work => {}
+                // Nobody publishes where there are no others.
+                Ok(()) = self.share.standing.changed(), if has_work => {}
                 // Nobody tells us who is healthy.
                 () = sleep_until(next), if has_work => {}
             }
@@ -197,7 +207,7 @@ impl KeyScans {
     }
 
     /// The members of services that want key work, by shard. The others lose what they had.
-    fn groups(&self, config: &Config) -> HashMap<Key, Vec<Arc<Slot>>> {
+    fn groups(&self, config: &Config, standing: &Standing) -> HashMap<Key, Vec<Arc<Slot>>> {
         let mut groups: HashMap<Key, Vec<_>> = HashMap::new();
         for slot in self.store.slots().iter() {
             let service = config.discover.service(&slot.service);
@@ -206,6 +216,9 @@ impl KeyScans {
                 continue;
             }
             slot.forget_keys(config.scrape.key_scans.interval * 2);
+            if standing.duty(&slot.service) != Duty::Ours {
+                continue;
+            }
             let part = slot.member.shard.as_ref().unwrap_or(&slot.member.instance);
             groups.entry((slot.service.clone(), part.clone())).or_default().push(slot.clone());
         }

@@ -9,6 +9,8 @@
 //! - [`service`]: what follows from all members of a service together: who is the master, lag, failovers
 //! - [`shape`]: the outcome of a collection as metric families
 //! - [`fleet`]: every member of every service, collected each interval
+//! - `round`: one round of a group of members
+//! - `moment`: when it is due
 //! - [`kin`]: which members of a long list replicate from one another
 //! - [`key_scans`]: the keys of members, looked at apart from ticks
 //! - [`store`]: the members, by service and by address
@@ -29,8 +31,10 @@ pub mod fleet;
 pub mod key_scans;
 pub mod kin;
 pub mod member;
+mod moment;
 pub mod once;
 pub mod replication;
+mod round;
 pub mod service;
 pub mod sets;
 pub mod shape;

@@ -12,7 +12,7 @@ use super::member;
 use super::slot::{Slot, View};
 use super::store::Store;
 use crate::config::{Collect, Config};
-use crate::discover::{Service, families};
+use crate::discover::{Member, Service, families};
 use crate::resilience::permits::Stats as Load;
 use crate::telemetry::{Metrics, metrics, process};
 use exposition::{Builder, Families, Labelled};
@@ -55,7 +55,11 @@ pub fn member_set(config: &Config, slot: &Slot, now: Instant) -> Set {
         latest.outcome.record(collect.role_label, own, &mut out);
     }
     record_member(slot, &view, own, now, &mut out);
-    Set { labels: labels(config, &slot.service, Some(slot)), parts, ours: vec![Arc::new(out.finish())] }
+    Set {
+        labels: labels(config, &slot.service, Some(&slot.member)),
+        parts,
+        ours: vec![Arc::new(out.finish())],
+    }
 }
 
 /// What we know of a member beside what it says itself. `own`: the families that are ours, too.
@@ -105,14 +109,14 @@ pub fn collect<'a>(config: &'a Config, service: &str) -> &'a Collect {
 }
 
 /// The labels that say whose samples these are, and those of the operator.
-pub fn labels(config: &Config, service: &str, slot: Option<&Slot>) -> BTreeMap<String, String> {
+pub fn labels(config: &Config, service: &str, member: Option<&Member>) -> BTreeMap<String, String> {
     let of_service = config.discover.service(service).map(|service| service.labels.clone());
     let mut labels = of_service.unwrap_or_default();
     labels.insert(config.serve.service_label.clone(), service.to_owned());
-    if let Some(slot) = slot {
-        let own = slot.member.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
+    if let Some(member) = member {
+        let own = member.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
         labels.extend(own.filter(|(name, _)| *name != config.serve.service_label));
-        labels.insert(config.serve.instance_label.clone(), slot.member.instance.to_string());
+        labels.insert(config.serve.instance_label.clone(), member.instance.to_string());
     }
     labels
 }

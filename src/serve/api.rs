@@ -10,6 +10,7 @@ use super::response::{self, Body};
 use crate::connect::Kind;
 use crate::discover::service::View as Members;
 use crate::discover::{Member, Service};
+use crate::peers::Duty;
 use crate::resilience::health;
 use crate::scrape::Slot;
 use crate::scrape::slot::View;
@@ -42,6 +43,8 @@ struct ServiceJson {
     sentinels: Option<Vec<SentinelJson>>,
     cluster: Option<ClusterJson>,
     members: Vec<MemberJson>,
+    /// Which peer has it.
+    owner: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -210,6 +213,7 @@ fn own_json(slot: &Slot) -> ServiceJson {
         sentinels: None,
         cluster: None,
         members: vec![member],
+        owner: None,
     }
 }
 
@@ -218,6 +222,7 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
     let config = state.config.borrow().clone();
     let labels = config.discover.service(&service.name).map(|service| service.labels.clone());
     let slots = state.store.of_service(&service.name);
+    let standing = state.peers.share.standing.borrow().clone();
     let text = |text: &Arc<str>| text.to_string();
     let verdict = book.map(|book| book.truth().judge(service, now)).unwrap_or_default();
     ServiceJson {
@@ -268,8 +273,18 @@ fn service_json(state: &State, service: &Service, now: Instant) -> ServiceJson {
             }),
             _ => None,
         },
-        members: slots.iter().map(|slot| member_of(slot, &slot.view())).collect(),
+        members: match standing.duty(&service.name) {
+            Duty::Theirs => service.members.iter().map(foreign).collect(),
+            _ => slots.iter().map(|slot| member_of(slot, &slot.view())).collect(),
+        },
+        owner: standing.owner(&service.name).map(|peer| peer.id.clone()),
     }
+}
+
+/// A member that another peer collects.
+fn foreign(member: &Arc<Member>) -> MemberJson {
+    let nothing = Slot::new(OWN.into(), member.clone(), Arc::default()).view();
+    member_json(member, &nothing, None, None)
 }
 
 /// A member, with what the book of its service says of it.

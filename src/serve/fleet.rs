@@ -11,6 +11,7 @@ use super::outputs;
 use super::query::Query;
 use super::response::Body;
 use crate::config::Config;
+use crate::peers::Duty;
 use crate::scrape::sets;
 use crate::scrape::slot::View;
 use exposition::{Families, Labelled};
@@ -60,14 +61,17 @@ async fn ourselves(state: &State, config: &Config) -> Labelled {
     let of_us = Arc::new(metrics::ourselves(state, config).await);
     let pool = Arc::new(sets::pool(config, state.scraper.load()));
     let outputs = Arc::new(outputs::families(&state.outputs, config));
-    Labelled { labels: [].into(), parts: vec![of_us, pool, outputs] }
+    let peers = Arc::new(state.peers.families(&state.metrics, config));
+    Labelled { labels: [].into(), parts: vec![of_us, pool, outputs, peers] }
 }
 
-/// What is known of each service.
+/// What is known of each service that is ours. Of the others their peers tell.
 fn service_sets(state: &State, config: &Config, admits: impl Fn(&str) -> bool) -> Vec<Labelled> {
     let topology = state.topology.borrow().clone();
     let now = Instant::now();
-    let wanted = topology.services.iter().filter(|service| admits(&service.name));
+    let standing = state.peers.share.standing.borrow().clone();
+    let is_ours = |name: &str| standing.duty(name) != Duty::Theirs;
+    let wanted = topology.services.iter().filter(|s| is_ours(&s.name) && admits(&s.name));
     wanted.map(|service| sets::service_set(config, &state.store, service, now).labelled()).collect()
 }
 

@@ -36,8 +36,9 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     }
     let own = out.finish();
     let outputs = outputs::families(&state.outputs, &config);
+    let peers = state.peers.families(&state.metrics, &config);
     let parts = outcome.iter().flat_map(|outcome| &outcome.snapshot.parts);
-    wish.page(parts.map(|part| &**part).chain([&own, &ourselves, &outputs])).await
+    wish.page(parts.map(|part| &**part).chain([&own, &ourselves, &outputs, &peers])).await
 }
 
 /// What this process says of itself. Made while the server is at work: reading `/proc` takes a tenth of the

@@ -13,6 +13,8 @@ pub mod config;
 pub mod connections;
 pub mod discovery;
 pub mod encode;
+pub mod exporters;
+pub mod file_sd;
 pub mod fleet;
 pub mod flow;
 pub mod health;
@@ -20,6 +22,7 @@ pub mod landing;
 pub mod listen;
 pub mod metrics;
 pub mod outputs;
+pub mod peers;
 pub mod query;
 pub mod reload;
 pub mod response;
@@ -40,6 +43,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
+use peers::Peers;
 use response::Body;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -83,6 +87,8 @@ pub struct State {
     pub room: Room,
     /// Where samples are pushed to.
     pub outputs: Outputs,
+    /// What is ours, and who the others are.
+    pub peers: Peers,
 }
 
 /// How many requests that ask servers may be under way. An eighth is kept for the telemetry path: the targets
@@ -154,12 +160,14 @@ pub static ROUTES: &[Route] = &[
     Route { path: TELEMETRY, access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(metrics::page(s, r)) },
     Route { path: "/scrape", access: Access::Users, cost: Cost::Named, handler: |s, r| Box::pin(scrape::page(s, r)) },
     Route { path: "/sd/targets", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(targets::page(s, r)) },
+    Route { path: "/sd/exporters", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(exporters::page(s, r)) },
     Route { path: "/api/v1/services", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::services(s)) },
     Route { path: "/api/v1/targets", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::targets(s)) },
     Route { path: "/api/v1/events", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::events(s)) },
     Route { path: "/api/v1/outputs", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(outputs::page(s)) },
     Route { path: "/api/v1/config", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(config::page(s)) },
     Route { path: "/api/v1/runtime", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(runtime::page(s, r)) },
+    Route { path: "/api/v1/peers", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(peers::page(s)) },
     Route { path: "/-/metrics", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(fleet::own_page(s, r)) },
     Route { path: "/discover-cluster-nodes", access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(discovery::page(s, r)) },
     Route { path: "/-/reload", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(reload::page(s, r.method().clone())) },

@@ -1,5 +1,7 @@
 //! `/scrape?target=…`: any server that the caller names; `&service=…` says as whose member, where it is in several.
 //!
+//! A member of a service that another peer has is asked, too.
+//!
 //! What a newcomer would get wrong: whoever can reach us can name any host. So a target gets a password only
 //! where the operator knows it ([`crate::config::credentials`]), a socket must be listed, and
 //! `--scrape.allow` narrows the targets altogether.
@@ -13,6 +15,7 @@ use crate::config::address::Endpoint;
 use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
 use crate::connect::Kind;
+use crate::discover::{Member, Topology};
 use crate::resilience::breaker::Asker;
 use crate::scrape::shape::Outcome;
 use crate::scrape::{Crowded, Job, Membership, Slot, Wanted, sets};
@@ -37,7 +40,19 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     }
     let query = Query::parse(request.uri().query());
     let has_services = !config.discover.services.is_empty();
-    let find = |address: &Address| state.store.find(query.get("service"), address).filter(|_| has_services);
+    let service = query.get("service");
+    let topology = state.topology.borrow().clone();
+    let mut is_theirs = false;
+    let find = |address: &Address| {
+        if !has_services {
+            return None;
+        }
+        state.store.find(service, address).or_else(|| {
+            let foreign = foreign(&topology, service, address)?;
+            is_theirs = true;
+            Some(foreign)
+        })
+    };
     let (job, slot) = match wanted(&config, &query, find) {
         Ok(asked) => asked,
         Err(Refused::Bad(reason)) => {
@@ -51,7 +66,7 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     };
     let (job, member) = match &slot {
         Some(slot) => match membership(&config, slot, &job) {
-            Some(pair) => pair,
+            Some((job, member)) => (job, member.filter(|_| !is_theirs)),
             None => return response::error(StatusCode::NOT_FOUND, "this member is no longer one"),
         },
         None => (job, None),
@@ -72,7 +87,8 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     if !config.serve.redis_only {
         metrics::record_build(&mut out);
     }
-    let view = slot.as_ref().map(|slot| slot.view());
+    // Of a member that is not ours nothing else is known here.
+    let view = slot.as_ref().filter(|_| !is_theirs).map(|slot| slot.view());
     if let (Some(slot), Some(view)) = (&slot, &view) {
         sets::record_member(slot, view, !config.serve.redis_only, std::time::Instant::now(), &mut out);
     }
@@ -80,6 +96,18 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let wish = Wish::of(request.headers(), &query, config.serve.prefer_openmetrics);
     let scanned = view.iter().filter(|_| job.scope == Scope::WithoutKeys).flat_map(fleet::with_keys);
     wish.page(outcome.snapshot.parts.iter().map(|part| &**part).chain(scanned).chain([&own])).await
+}
+
+/// The member that is reached there, of a service of another peer. Who asks us goes by an old list, and is answered all the
+/// same: from a collection of its own, with the credentials of the member, which nothing is kept of.
+fn foreign(topology: &Topology, service: Option<&str>, address: &Address) -> Option<Arc<Slot>> {
+    let services = topology.services.iter();
+    let mut services = services.filter(|known| service.is_none_or(|service| *known.name == *service));
+    services.find_map(|service| {
+        let is_it = |member: &&Arc<Member>| member.address.endpoint == address.endpoint;
+        let member = service.members.iter().find(is_it)?;
+        Some(Arc::new(Slot::new(service.name.clone(), member.clone(), Arc::default())))
+    })
 }
 
 /// A request for a member: the same job as a tick's, so that they share a collection. One that names keys of its
@@ -298,6 +326,29 @@ mod tests {
         check("target=h:1&count-keys=mine", true, keys("orders", "mine"), false);
         check("target=h:1", true, keys("orders", "orders"), true);
         check("target=h:1&check-keys=mine", false, keys("mine", "all"), false);
+    }
+
+    #[test]
+    fn a_member_of_another_peer_is_found_by_service_and_address() {
+        let service = |(name, port): (&str, u16)| {
+            let members = vec![Arc::new(member(Address::tcp("h", port), BTreeMap::new()))];
+            Arc::new(crate::discover::Service {
+                members,
+                ..crate::discover::Service::unknown(name.into(), "instances")
+            })
+        };
+        let services: Vec<_> = [("one", 1), ("two", 1), ("three", 3)].into_iter().map(service).collect();
+        let topology = Topology { services: services.into() };
+        let check = |service: Option<&str>, port: u16, expected: Option<&str>| {
+            let found = foreign(&topology, service, &Address::tcp("h", port));
+            assert_eq!(found.as_ref().map(|slot| &*slot.service), expected, "{service:?} {port}");
+        };
+        check(None, 1, Some("one"));
+        check(Some("two"), 1, Some("two"));
+        check(Some("three"), 1, None);
+        check(None, 3, Some("three"));
+        check(Some("none"), 3, None);
+        check(None, 2, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,44 +1,40 @@
 //! `/sd/targets`: every member as Prometheus' http_sd has it, so that `/scrape` is asked for each without any
 //! relabelling: <https://prometheus.io/docs/prometheus/latest/http_sd/>.
 //!
-//! The target of every group is ourselves, by HTTPS where we have TLS. `__param_target` says which member is meant, and
-//! `__param_service` of which service; `instance` and `service` say whose samples these are. One more group is for what
-//! we say of ourselves and of the services. Where `/scrape` is switched off there is one group in all: the telemetry
-//! path, which has the labels of members in itself.
+//! The target of every group is ourselves, by HTTPS where we have TLS; where there are other peers, whichever has the service, or had
+//! it last, by the URL that it gives. Each of them lists all. `__param_target` says which member is meant, and
+//! `__param_service` of which service; `instance` and `service` say whose samples these are. One more group for each peer is for
+//! what it says of itself and of its services. Where `/scrape` is switched off there is one group in all for each peer: the
+//! telemetry path, which has the labels of members in itself.
 //!
 //! What a newcomer would get wrong: an empty list means that there is nothing to watch, and Prometheus then
 //! drops all it had. While no service at all was seen, the answer is an error, for which it keeps its list. One
 //! that cannot be reached does not take the others away.
 
 use super::State;
+use super::exporters::{self, Group, Place};
 use super::response::{self, Body};
 use crate::config::Config;
 use crate::config::discover::Source;
 use crate::connect::Kind;
-use crate::discover::{Service, file};
-use crate::scrape::Slot;
+use crate::discover::{Service, Topology, file};
+use crate::peers::Peer;
 use crate::scrape::sets::labels;
-use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
-use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// One group, as the format has it.
-#[derive(Serialize)]
-struct Group {
-    targets: [String; 1],
-    labels: BTreeMap<String, String>,
-}
 
 /// Answers `/sd/targets`.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     let config = state.config.borrow().clone();
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let authority = request.uri().authority().map(ToString::to_string);
-    let Some(own) = config.serve.external_address.clone().or(host).or(authority) else {
-        let reason = "the request names no Host: say --web.external-address";
-        return response::error(StatusCode::BAD_REQUEST, reason);
+    let own = Place::ourselves(&config, &request, state.web.current().tls.is_some());
+    let Some(own) = own else { return exporters::nameless() };
+    let known = state.peers.known();
+    let shares = config.peers.registry.as_ref().is_some_and(|registry| registry.sharding.enabled);
+    let peers = match exporters::peers(&config, known) {
+        // Each has all, and lists what it has.
+        _ if !shares => [].into(),
+        Some(peers) => peers,
+        None => return exporters::unknown(),
     };
     let topology = state.topology.borrow().clone();
     // The one page of all has something to say before anybody was seen.
@@ -49,31 +45,40 @@ pub async fn page(state: State, request: Request<()>) -> Response<Body> {
         let reason = format!("the members of {} are not known: {why}", service.name);
         return response::error(StatusCode::SERVICE_UNAVAILABLE, reason);
     }
-    let has_tls = state.web.current().tls.is_some();
-    let groups = groups(&config, &state.store.slots(), &own, has_tls);
+    let owner = |service: &str| known.owner(service);
+    let groups = groups(&config, &topology, &own, (&peers, owner));
     response::json(serde_json::to_string(&groups).unwrap_or_default())
 }
 
-/// What Prometheus is to ask.
-fn groups(config: &Config, slots: &[Arc<Slot>], own: &str, has_tls: bool) -> Vec<Group> {
-    let group = |path: &str, mut labels: BTreeMap<String, String>| {
-        labels.insert("__metrics_path__".into(), path.into());
-        // Without TLS of ours it is for the job to say: there may be a proxy before us that has some.
-        if has_tls {
-            labels.insert("__scheme__".into(), "https".into());
-        }
-        Group { targets: [own.to_owned()], labels }
-    };
-    if !config.serve.scrape_endpoint {
-        return vec![group(&config.serve.telemetry_path, BTreeMap::new())];
+/// What Prometheus is to ask: each peer for the members that it has or had last, and each for itself.
+fn groups(
+    config: &Config,
+    topology: &Topology,
+    own: &Place,
+    (peers, owner): (&[Arc<Peer>], impl Fn(&str) -> Option<Arc<Peer>>),
+) -> Vec<Group> {
+    let mut places: Vec<_> = peers.iter().map(|peer| Place::advertised(&peer.url)).collect();
+    if places.is_empty() {
+        places.push(own.clone());
     }
-    let of_member = |slot: &Arc<Slot>| {
-        let mut labels = labels(config, &slot.service, Some(slot));
-        labels.insert("__param_target".into(), slot.member.address.to_string());
-        labels.insert("__param_service".into(), slot.service.to_string());
-        group("/scrape", labels)
-    };
-    slots.iter().map(of_member).chain([group("/-/metrics", BTreeMap::new())]).collect()
+    let of_each = |path: &str| places.iter().map(|place| place.group(Some(path), <_>::default())).collect();
+    if !config.serve.scrape_endpoint {
+        return of_each(&config.serve.telemetry_path);
+    }
+    let mut services: Vec<_> = topology.services.iter().collect();
+    services.sort_by_key(|service| &service.name);
+    let mut groups = vec![];
+    for service in services {
+        let place = owner(&service.name).map_or_else(|| own.clone(), |peer| Place::advertised(&peer.url));
+        groups.extend(service.members.iter().map(|member| {
+            let mut labels = labels(config, &service.name, Some(member));
+            labels.insert("__param_target".into(), member.address.to_string());
+            labels.insert("__param_service".into(), service.name.to_string());
+            place.group(Some("/scrape"), labels)
+        }));
+    }
+    groups.extend::<Vec<_>>(of_each("/-/metrics"));
+    groups
 }
 
 /// A service that was not seen, where none was.
@@ -100,30 +105,69 @@ mod tests {
     use crate::config::Address;
     use crate::config::discover;
     use crate::discover::fixed::member;
+    use crate::peers::Known;
+    use crate::serve::exporters::tests::peer;
+    use std::collections::BTreeMap;
     use std::path::Path;
     use std::time::Instant;
 
     #[test]
     fn what_prometheus_is_to_ask_follows_tls_and_what_is_switched_off() {
-        let check = |has_scrape: bool, has_tls: bool, expected: &[&str]| {
+        let check = |(has_scrape, is_https): (bool, bool),
+                     peers: &[&str],
+                     owners: [Option<usize>; 2],
+                     expected: &[&str]| {
             let mut config = Config::default();
             config.serve.scrape_endpoint = has_scrape;
             config.serve.telemetry_path = "/m".into();
-            let at = Arc::new(member(Address::tcp("h", 1), BTreeMap::new()));
-            let slot = Arc::new(Slot::new("s".into(), at, Arc::default()));
+            let service = |(name, port): (&str, u16)| {
+                let members = vec![Arc::new(member(Address::tcp("h", port), BTreeMap::new()))];
+                Arc::new(Service { members, ..Service::unknown(name.into(), "instances") })
+            };
+            // In the order of the configuration, which that of the list is not.
+            let services: Vec<_> = [("t", 2), ("s", 1)].into_iter().map(service).collect();
+            let topology = Topology { services: services.into() };
             let shown = |group: &Group| {
                 let label = |name| group.labels.get(name).map_or("-", String::as_str);
                 let [path, scheme, target] = ["__metrics_path__", "__scheme__", "__param_target"].map(label);
                 format!("{} {path} {scheme} {target} {}", group.targets[0], label("instance"))
             };
-            let groups: Vec<_> = groups(&config, &[slot], "own:1", has_tls).iter().map(shown).collect();
-            assert_eq!(groups, expected, "{has_scrape} {has_tls}");
+            let scheme = if is_https { "https" } else { "http" };
+            let own = Place::advertised(&peer(&format!("{scheme}://own:1"), None).url);
+            let peers: Vec<_> = peers.iter().map(|url| peer(url, None)).collect();
+            let owner = |service: &str| Some(peers[owners[usize::from(service == "t")]?].clone());
+            let groups: Vec<_> =
+                groups(&config, &topology, &own, (&peers, owner)).iter().map(shown).collect();
+            assert_eq!(groups, expected, "{has_scrape} {is_https} {peers:?}");
         };
-        let plain = ["own:1 /scrape - redis://h:1 h:1", "own:1 /-/metrics - - -"];
-        check(true, false, &plain);
-        check(true, true, &["own:1 /scrape https redis://h:1 h:1", "own:1 /-/metrics https - -"]);
-        check(false, false, &["own:1 /m - - -"]);
-        check(false, true, &["own:1 /m https - -"]);
+        let nobody = [None, None];
+        let plain =
+            ["own:1 /scrape - redis://h:1 h:1", "own:1 /scrape - redis://h:2 h:2", "own:1 /-/metrics - - -"];
+        let secure = [
+            "own:1 /scrape https redis://h:1 h:1",
+            "own:1 /scrape https redis://h:2 h:2",
+            "own:1 /-/metrics https - -",
+        ];
+        check((true, false), &[], nobody, &plain);
+        check((true, true), &[], nobody, &secure);
+        check((false, false), &[], nobody, &["own:1 /m - - -"]);
+        check((false, true), &[], nobody, &["own:1 /m https - -"]);
+        // Others: who has it, by its URL; what nobody ever had is ours.
+        let others = ["http://a:9121", "https://b:1/x"];
+        let shared = [
+            "b:1 /x/scrape https redis://h:1 h:1",
+            "own:1 /scrape - redis://h:2 h:2",
+            "a:9121 /-/metrics - - -",
+            "b:1 /x/-/metrics https - -",
+        ];
+        check((true, false), &others, [Some(1), None], &shared);
+        check((false, false), &others, [Some(1), None], &["a:9121 /m - - -", "b:1 /x/m https - -"]);
+    }
+
+    #[test]
+    fn nobody_is_listed_while_there_may_be_others_and_none_is_known() {
+        let config = Config::default();
+        assert!(exporters::peers(&config, &Known::default()).is_some_and(|peers| peers.is_empty()));
     }
 
     fn failed(name: &str, kind: &'static str) -> Service {

@@ -1,12 +1,33 @@
 //! Where configuration documents come from: files that change, etcd, Consul, Nacos, and the last good one on disk.
 //!
+//! - [`follow()`], [`first`]: a remote document, whoever keeps it
+//! - [`etcd`], [`consul`], [`nacos`]: one that they keep
+//! - [`file`](mod@file): files that may have changed; `folders`: the folders of those, watched
+//! - [`last_good`]: the last document that was accepted, on disk
+//!
 //! A source knows nothing of what a document says: it hands on whole texts. Who reads them is `daemon::reload`.
 //!
 //! What a newcomer would get wrong: a source that fails takes nothing back. What it said last stands in [`State::latest`],
 //! and why it says nothing now beside it.
 
+pub mod consul;
+pub mod etcd;
+pub mod file;
+mod fault;
+pub mod folders;
+mod follow;
+pub mod last_good;
+mod md5;
+pub mod nacos;
+
+use fault::Fault;
+pub use follow::{first, follow};
+
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// A larger document is a mistake, in bytes.
+pub const LARGEST: usize = crate::config::document::tree::LONGEST;
 
 /// A whole document from somewhere else, as it is now.
 #[derive(Clone, PartialEq, Eq)]
@@ -105,6 +126,11 @@ impl Kind {
             Self::Protocol => "protocol",
             Self::Local => "local",
         }
+    }
+
+    /// Whether the source answers, and the document is to blame.
+    pub const fn is_of_document(self) -> bool {
+        matches!(self, Self::Missing | Self::TooLarge | Self::NotText)
     }
 
     /// Whether it may be gone in a moment, without anybody's doing.

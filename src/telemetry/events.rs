@@ -43,6 +43,8 @@ pub enum Kind {
     Output,
     /// The configuration changed, or something was said for the moment.
     Config,
+    /// Other copies of this exporter came or went, or the way to etcd; it is about no service.
+    Peers,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Self::Discovery => "discovery",
             Self::Output => "output",
             Self::Config => "config",
+            Self::Peers => "peers",
         }
     }
 }

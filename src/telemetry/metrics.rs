@@ -146,6 +146,10 @@ pub struct Metrics {
     pub config_overrides: Gauge,
     /// Whether the web config file or the certificates that are there now cannot be used.
     pub web_reload_failed: Flag,
+    /// Rounds that were not begun because the fence was closed.
+    pub fenced: Counter,
+    /// Times that the file of `registry.file_sd` could not be written.
+    pub file_sd_failures: Counter,
     /// Panics that cost one collection or connection and not the process.
     pub panics: Counter,
 }
@@ -200,6 +204,14 @@ static PANICS: Desc = Desc::counter(
     "redvigil_panics_total",
     "Faults of our own that cost one collection or connection and not the process.",
 );
+static FENCED: Desc = Desc::counter(
+    "redvigil_peers_fenced_rounds_total",
+    "Rounds that were due and not begun, because what is ours could have been somebody else's by then.",
+);
+static FILE_SD_FAILURES: Desc = Desc::counter(
+    "redvigil_peers_file_sd_failures_total",
+    "Times that the file of registry.file_sd could not be written.",
+);
 static BAD_REQUESTS: Desc = Desc::counter(
     "redis_target_scrape_request_errors_total",
     "Requests to /scrape that could not be understood.",
@@ -210,7 +222,7 @@ static EXPORTER_BUILD: Desc =
         .labels(&["version", "commit_sha", "build_date", "golang_version"]);
 
 /// Every family of this file.
-pub fn descs() -> [&'static Desc; 17] {
+pub fn descs() -> [&'static Desc; 19] {
     [
         &BUILD,
         &DENIED,
@@ -227,9 +239,17 @@ pub fn descs() -> [&'static Desc; 17] {
         &CONFIG_OVERRIDES,
         &WEB_RELOADED,
         &PANICS,
+        &FENCED,
+        &FILE_SD_FAILURES,
         &BAD_REQUESTS,
         &EXPORTER_BUILD,
     ]
+}
+
+/// Records what is counted where there are peers.
+pub fn record_peers(metrics: &Metrics, out: &mut Builder) {
+    out.push(&FENCED, metrics.fenced.get() as f64);
+    out.push(&FILE_SD_FAILURES, metrics.file_sd_failures.get() as f64);
 }
 
 /// Records which build this is, in the family that users of the peer know. There is no Go here: the label

@@ -23,6 +23,7 @@
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
+//! - `peers`: copies that share services
 //! - `push`: from real servers to a receiver
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
@@ -44,6 +45,7 @@ mod lists;
 mod key_scans;
 mod many;
 mod names;
+mod peers;
 mod prometheus;
 mod push;
 mod random;

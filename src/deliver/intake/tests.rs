@@ -102,6 +102,13 @@ impl Bench {
         self.hand_on(target, &Arc::default(), at, <_>::default());
     }
 
+    fn move_away(&mut self, target: &str, at: u64) {
+        let at = UNIX_EPOCH + Duration::from_millis(at);
+        let (labels, theirs, ours) = <_>::default();
+        let collected = Collected { target: target.into(), labels, at, theirs, ours, has_moved: true };
+        self.way.take(&collected, self.now);
+    }
+
     fn hand_on(
         &mut self,
         target: &str,
@@ -110,7 +117,8 @@ impl Bench {
         [theirs, ours]: [Said; 2],
     ) {
         let at = UNIX_EPOCH + Duration::from_millis(at);
-        let collected = Collected { target: target.into(), labels: labels.clone(), at, theirs, ours };
+        let labels = labels.clone();
+        let collected = Collected { target: target.into(), labels, at, theirs, ours, has_moved: false };
         self.way.take(&collected, self.now);
     }
 
@@ -187,6 +195,27 @@ async fn a_target_that_goes_is_ended_whole_and_once() {
     bench.take("a", 500, &["x"]);
     let [request] = &bench.short()[..] else { panic!("one request") };
     assert!(request[0].starts_with("n{instance=a") && request[0].ends_with("0@2.002"), "{request:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_moves_neither_goes_on_nor_ends() {
+    let mut bench = Bench::new(|_| {});
+    bench.move_away("a", 1000);
+    bench.take("a", 1000, &["x"]);
+    assert_eq!(bench.requests().len(), 1, "nobody has heard of it");
+    bench.move_away("a", 2000);
+    bench.move_away("a", 2001);
+    bench.end("a", 2002);
+    assert!(bench.requests().is_empty());
+    // It comes back without what it had: nothing of that ends, and no timestamp is given twice.
+    bench.take("a", 500, &["y"]);
+    let now = ["n{instance=a,job=redvigil,of=y} 0@2.003", "ours{instance=a,job=redvigil} 1@2.003"];
+    assert_eq!(bench.requests(), [now]);
+    for number in 0..5 * GONE {
+        bench.take(&number.to_string(), 1000, &["x"]);
+        bench.move_away(&number.to_string(), 1000);
+    }
+    assert!(bench.way.targets.len() <= 2 * GONE + 2, "{}", bench.way.targets.len());
 }
 
 #[tokio::test(start_paused = true)]

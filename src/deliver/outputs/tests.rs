@@ -82,7 +82,7 @@ impl Bench {
         out.push(&NUMBER, 1.0);
         let theirs = Said { parts: vec![Arc::new(out.finish())], since: None };
         let (target, labels, ours) = (target.into(), Arc::default(), Said::default());
-        let collected = Collected { target, labels, at: SystemTime::now(), theirs, ours };
+        let collected = Collected { target, labels, at: SystemTime::now(), theirs, ours, has_moved: false };
         self.outlet.as_ref().expect("it is open").offer(collected);
     }
 

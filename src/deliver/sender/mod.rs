@@ -77,7 +77,7 @@ impl Course {
                 (otlp::path(&endpoint.url, format), otlp::headers(format, endpoint.timeout))
             }
         };
-        http::Request { path, headers, body }
+        http::Request { method: http::Method::POST, path, headers, body }
     }
 
     /// What is known of its sending.

@@ -40,9 +40,9 @@ impl Identity {
         }
         // Before it is read: what is written meanwhile is seen the next time.
         self.file = match &self.auth {
-            Auth::Bearer(Word::File(path)) | Auth::Basic { password: Word::File(path), .. } => {
-                Some(Stamp::of(path))
-            }
+            Auth::Bearer(Word::File(path))
+            | Auth::Header { word: Word::File(path), .. }
+            | Auth::Basic { password: Word::File(path), .. } => Some(Stamp::of(path)),
             _ => None,
         };
         self.made = None;
@@ -82,16 +82,17 @@ impl Identity {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fault())?;
             headers.insert(name, sensitive(value.expose()).ok_or_else(fault)?);
         }
-        let (text, what) = match &self.auth {
+        let (name, text, what) = match &self.auth {
             Auth::None => return Ok(headers),
-            Auth::Bearer(word) => (format!("Bearer {}", read(word)?), "token"),
+            Auth::Bearer(said) => (AUTHORIZATION, format!("Bearer {}", read(said)?), "token"),
+            Auth::Header { name, word: said } => (HeaderName::from_static(name), read(said)?, "token"),
             Auth::Basic { user, password } => {
                 let pair = STANDARD.encode(format!("{user}:{}", read(password)?));
-                (format!("Basic {pair}"), "password")
+                (AUTHORIZATION, format!("Basic {pair}"), "password")
             }
         };
         let value = sensitive(&text).ok_or_else(|| Error::Header { what: what.into() })?;
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(name, value);
         Ok(headers)
     }
 }
@@ -104,7 +105,7 @@ pub(in crate::net) fn sensitive(text: &str) -> Option<HeaderValue> {
 }
 
 /// The word itself, from its file where it has one.
-pub(in crate::net) fn read(word: &Word) -> Result<String, Error> {
+pub fn read(word: &Word) -> Result<String, Error> {
     match word {
         Word::Given(secret) => Ok(secret.expose().to_owned()),
         Word::File(path) => {
@@ -155,6 +156,9 @@ mod tests {
         check(Auth::Bearer(given("t0ken")), &[], Ok(Some("Bearer t0ken")));
         let basic = |password| Auth::Basic { user: "Aladdin".into(), password: given(password) };
         check(basic("open sesame"), &[], Ok(Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")));
+        let own = |word| Auth::Header { name: "x-consul-token", word: given(word) };
+        check(own("t0ken"), &[], Ok(None));
+        check(own("a\nb"), &[], Err("the token has characters that no header may have"));
         check(Auth::Bearer(given("a\nb")), &[], Err("the token has characters that no header may have"));
         let bad = "the header X-A has characters that no header may have";
         check(Auth::None, &[("X-A", "a\rb")], Err(bad));

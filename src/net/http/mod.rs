@@ -1,13 +1,16 @@
-//! A client for one HTTP server that takes what we push.
+//! A client for one HTTP server: one that takes what we push, or keeps what we want to know.
 //!
 //! - `connection`: names, sockets, TLS, HTTP/1.1 and HTTP/2
 //! - `identity`: who we are: headers, tokens and passwords from files that change
+//! - `text`: what stands in a path, and what is shown of an answer
 //!
-//! What a newcomer would get wrong: an answer counts as soon as its status is known. What a server says after it may
-//! never end, so it is read for a while and up to a size, and a connection on which more would come is given up.
+//! What a newcomer would get wrong: to who pushes, an answer counts as soon as its status is known. What a server says after
+//! it may never end, so it is read for a while and up to a size, and a connection on which more would come is given up
+//! ([`Client::send`]). Who wants to know something needs all of the body, or an error ([`Client::fetch`]).
 
 pub(super) mod connection;
 pub(super) mod identity;
+mod text;
 
 use crate::config::connect::Tls;
 use crate::config::deliver::{Endpoint, Url};
@@ -15,14 +18,16 @@ use crate::net::tls;
 use bytes::Bytes;
 use connection::Connection;
 use http_body_util::{BodyExt as _, Full};
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderMap, HeaderValue};
+pub use hyper::{Method, StatusCode};
 use identity::Identity;
+pub use identity::read as word;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use text::{encoded, said};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a connection may take to be made.
@@ -31,7 +36,7 @@ pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// How long the body of an answer is waited for, where the status is all that matters.
 const BODY: Duration = Duration::from_secs(2);
 
-/// How much of a body is read.
+/// How much of a body is read there.
 const BODY_SIZE: usize = 16 * 1024;
 
 /// A client of one server, with one connection that stays open.
@@ -56,9 +61,11 @@ pub enum Version {
     V2,
 }
 
-/// What is asked, always by `POST`.
+/// What is asked.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// By which method.
+    pub method: Method,
     /// Path and query.
     pub path: Arc<str>,
     /// Headers beside those of the endpoint, which do not override them.
@@ -76,7 +83,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// What came behind the body; empty where nothing did, or the body did not end.
     pub trailers: HeaderMap,
-    /// The beginning of the body.
+    /// The body, or its beginning.
     pub body: Bytes,
     /// Whether the request was sent before, on a connection that had been idle and broke.
     pub is_second: bool,
@@ -129,6 +136,14 @@ pub enum Error {
         #[source]
         source: hyper::Error,
     },
+    /// The body is larger than we take.
+    #[error("{server} answers with more than {limit} bytes")]
+    TooLarge {
+        /// Host and port.
+        server: Arc<str>,
+        /// How much we take.
+        limit: usize,
+    },
     /// A file with a word of ours is of no use.
     #[error("cannot read {}", path.display())]
     File {
@@ -163,7 +178,7 @@ pub enum Kind {
     Timeout,
     /// The connection ended before the answer.
     Closed,
-    /// What was said is not HTTP.
+    /// What was said is not HTTP, or more than we take.
     Protocol,
     /// A file or word of ours is of no use.
     Local,
@@ -218,10 +233,20 @@ impl Error {
             Self::Timeout { what: connection::CONNECTING, .. } => Kind::ConnectTimeout,
             Self::Timeout { .. } => Kind::Timeout,
             Self::Http { source, .. } if source.is_parse() => Kind::Protocol,
+            Self::TooLarge { .. } => Kind::Protocol,
             Self::Http { .. } => Kind::Closed,
             Self::Tls { .. } | Self::File { .. } | Self::Header { .. } => Kind::Local,
         }
     }
+}
+
+/// How much of a body is wanted.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// What comes soon, for people.
+    Beginning,
+    /// All of it, which may be so large.
+    Whole(usize),
 }
 
 /// Where a server is.
@@ -263,14 +288,29 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the answer until the deadline.
+    /// Asks, and waits for the answer until the deadline. Of the body comes what does so soon, up to 16 KiB.
     ///
     /// A connection that was idle and breaks is no failure yet: the request goes out once more on a new one. Cancel safe:
     /// the connection is given up then.
     pub async fn send(&mut self, request: &Request, deadline: Instant) -> Result<Answer, Error> {
+        self.ask(request, Wanted::Beginning, deadline).await
+    }
+
+    /// The same, and the answer has all of its body. A body that is cut, or not there at the deadline, or larger than
+    /// `limit` is an error, whatever the status.
+    pub async fn fetch(
+        &mut self,
+        request: &Request,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        self.ask(request, Wanted::Whole(limit), deadline).await
+    }
+
+    async fn ask(&mut self, request: &Request, wanted: Wanted, deadline: Instant) -> Result<Answer, Error> {
         let server = self.place.server.clone();
         let what = connection::WAITING;
-        let answer = timeout_at(deadline, self.send_twice(request, deadline)).await;
+        let answer = timeout_at(deadline, self.send_twice(request, wanted, deadline)).await;
         answer.unwrap_or_else(|_| Err(Error::Timeout { server, what }))
     }
 
@@ -293,15 +333,20 @@ impl Client {
         }
     }
 
-    async fn send_twice(&mut self, request: &Request, deadline: Instant) -> Result<Answer, Error> {
+    async fn send_twice(
+        &mut self,
+        request: &Request,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
         let identity = self.identity.headers()?;
         if let Some(mut connection) = self.usable()? {
-            match self.exchange(&mut connection, request, &identity, deadline).await {
+            match self.exchange(&mut connection, request, wanted, &identity, deadline).await {
                 Ok((answer, is_whole)) => return Ok(self.keep(connection, answer, is_whole)),
                 Err(Error::Http { server, source }) if is_stale(&source) => {
                     // What was never sent did not arrive.
                     let is_second = !source.is_canceled();
-                    let anew = self.send_anew(request, &identity, deadline).await;
+                    let anew = self.send_anew(request, wanted, &identity, deadline).await;
                     let first = || Error::Http { server, source };
                     let anew = anew.map_err(|error| if is_second { first() } else { error });
                     let (answer, connection, is_whole) = anew?;
@@ -310,13 +355,14 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        let (answer, connection, is_whole) = self.send_anew(request, &identity, deadline).await?;
+        let (answer, connection, is_whole) = self.send_anew(request, wanted, &identity, deadline).await?;
         Ok(self.keep(connection, answer, is_whole))
     }
 
     async fn send_anew(
         &mut self,
         request: &Request,
+        wanted: Wanted,
         identity: &HeaderMap,
         deadline: Instant,
     ) -> Result<(Answer, Connection, bool), Error> {
@@ -324,7 +370,7 @@ impl Client {
         let tls = self.place.is_secure.then(|| self.clients.get(&self.tls)).transpose();
         let tls = tls.map_err(|source| Error::Tls { server: self.place.server.clone(), source })?;
         let mut connection = Connection::open(&self.place, &self.tls, tls, self.version, until).await?;
-        let (answer, is_whole) = self.exchange(&mut connection, request, identity, deadline).await?;
+        let (answer, is_whole) = self.exchange(&mut connection, request, wanted, identity, deadline).await?;
         Ok((answer, connection, is_whole))
     }
 
@@ -350,11 +396,12 @@ impl Client {
         &self,
         connection: &mut Connection,
         request: &Request,
+        wanted: Wanted,
         identity: &HeaderMap,
         deadline: Instant,
     ) -> Result<(Answer, bool), Error> {
         let place = &self.place;
-        let mut builder = hyper::Request::post(match self.version {
+        let mut builder = hyper::Request::builder().method(&request.method).uri(match self.version {
             Version::V1 => request.path.to_string(),
             Version::V2 => {
                 let scheme = if place.is_secure { "https" } else { "http" };
@@ -374,12 +421,18 @@ impl Client {
         let answer = connection.ask(asked).await;
         let answer = answer.map_err(|source| Error::Http { server: place.server.clone(), source })?;
         let (head, body) = answer.into_parts();
-        let until = match self.version {
-            Version::V1 => deadline.min(Instant::now() + BODY),
+        let (body, trailers) = match (wanted, self.version) {
+            (Wanted::Whole(limit), _) => {
+                let whole = read_whole(body, limit).await.map_err(|cut| match cut {
+                    Some(source) => Error::Http { server: place.server.clone(), source },
+                    None => Error::TooLarge { server: place.server.clone(), limit },
+                })?;
+                (whole, Some(HeaderMap::new()))
+            }
+            (Wanted::Beginning, Version::V1) => read(body, deadline.min(Instant::now() + BODY)).await,
             // The verdict of gRPC stands behind the body.
-            Version::V2 => deadline,
+            (Wanted::Beginning, Version::V2) => read(body, deadline).await,
         };
-        let (body, trailers) = read(body, until).await;
         let answer = Answer {
             status: head.status,
             headers: head.headers,
@@ -422,6 +475,23 @@ async fn read(mut body: Incoming, until: Instant) -> (Bytes, Option<HeaderMap>) 
             Ok(Some(Err(_))) | Err(_) => return (read.into(), None),
         }
     }
+}
+
+/// All of a body. The error is why it was cut; `None`: it is too large.
+async fn read_whole(mut body: Incoming, limit: usize) -> Result<Bytes, Option<hyper::Error>> {
+    let mut read = vec![];
+    if body.size_hint().lower() > limit as u64 {
+        return Err(None);
+    }
+    while let Some(frame) = body.frame().await {
+        // What stands behind the body is not for us.
+        let Ok(data) = frame.map_err(Some)?.into_data() else { continue };
+        if data.len() > limit - read.len() {
+            return Err(None);
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.into())
 }
 
 #[cfg(test)]

@@ -164,28 +164,40 @@ fn without_an_output_nothing_is_handed_on() {
 }
 
 #[test]
-fn we_and_every_service_are_targets_of_our_own() {
+fn we_and_every_service_of_ours_are_targets_of_our_own() {
     let (config, (feed, mut inlet)) = (config(), feed());
     let mut known = HashMap::new();
-    let mut check = |services: &[&str], expected: &[&str]| {
+    let mut check = |services: &[&str], duties: &[(&str, Duty)], expected: &[&str]| {
         let service = |name: &&str| Arc::new(Service::unknown((*name).into(), "instances"));
         let topology = Topology { services: services.iter().map(service).collect::<Vec<_>>().into() };
         let store = Store::default();
         let of_us = (&Metrics::default(), Load::default());
-        feed.ourselves(&config, of_us, (&topology, &store), &mut known);
+        let duty = |name: &str| duties.iter().find(|(known, _)| *known == name).map_or(Duty::Ours, |d| d.1);
+        feed.ourselves(&config, of_us, (&topology, &store), duty, &mut known);
         let mut came = vec![];
         while let Ok(collected) = inlet.try_recv() {
             let labels: Vec<_> = collected.labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
             let is_known = collected.ours.since == Some(SystemTime::UNIX_EPOCH);
             assert!(is_known || collected.is_gone());
-            let end = if collected.is_gone() { " ends" } else { "" };
+            let end = match (collected.is_gone(), collected.has_moved) {
+                (false, _) => "",
+                (true, true) => " moves",
+                (true, false) => " ends",
+            };
             came.push(format!("{}: {}{end}", collected.target, labels.join(",")));
         }
-        assert_eq!(came, expected, "{services:?}");
+        assert_eq!(came, expected, "{services:?} {duties:?}");
     };
-    check(&["s", "t"], &["ourselves: instance=us:1", "service s: service=s", "service t: service=t"]);
-    check(&["s"], &["ourselves: instance=us:1", "service s: service=s", "service t: service=t ends"]);
-    check(&["s"], &["ourselves: instance=us:1", "service s: service=s"]);
+    let us = "ourselves: instance=us:1";
+    check(&["s", "t"], &[], &[us, "service s: service=s", "service t: service=t"]);
+    check(&["s"], &[], &[us, "service s: service=s", "service t: service=t ends"]);
+    check(&["s"], &[], &[us, "service s: service=s"]);
+    // About to leave, gone, still gone, and back; one that was never ours.
+    check(&["s", "t"], &[("s", Duty::Leaving), ("t", Duty::Theirs)], &[us]);
+    check(&["s", "t"], &[("s", Duty::Theirs)], &[us, "service t: service=t", "service s: service=s moves"]);
+    check(&["s", "t"], &[("s", Duty::Theirs)], &[us, "service t: service=t"]);
+    check(&["s", "t"], &[("t", Duty::Leaving)], &[us, "service s: service=s"]);
+    check(&["s"], &[], &[us, "service s: service=s", "service t: service=t ends"]);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Arrival {
     pub samples: usize,
     /// Whether the same body was kept before.
     pub again: bool,
+    /// Who sent it: `Authorization`, or nothing.
+    pub from: Option<String>,
     /// What it had of the series that are followed: name, label `instance`, sample.
     pub followed: Vec<(String, String, Sample)>,
 }
@@ -51,6 +53,8 @@ struct Kept {
     digests: HashSet<u64>,
     /// The newest time of each series, by a hash of its labels.
     newest: HashMap<u64, i64>,
+    /// Hashes of the labels of each series that is followed, by its name and its label `instance`.
+    labels: BTreeMap<(String, String), HashSet<u64>>,
     faults: Vec<String>,
     samples: usize,
     refused: usize,
@@ -171,6 +175,13 @@ impl Arrivals {
         lock(&self.shared.kept).faults.clone()
     }
 
+    /// How many series of this name there were for each `instance`, by all their labels: one, unless labels change.
+    pub fn series(&self, name: &str) -> BTreeMap<String, usize> {
+        let kept = lock(&self.shared.kept);
+        let of_name = kept.labels.iter().filter(|((of, _), _)| of == name);
+        of_name.map(|((_, instance), labels)| (instance.clone(), labels.len())).collect()
+    }
+
     /// The samples of the followed series of this name, by `instance`, in the order of their arrival, without those that
     /// came again.
     pub fn followed(&self, name: &str) -> BTreeMap<String, Vec<Sample>> {
@@ -215,7 +226,7 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
-        let Some((head, body)) = read_request(&mut reader)? else { return Ok(()) };
+        let Some((mut head, body)) = read_request(&mut reader)? else { return Ok(()) };
         if shared.stopping.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -237,7 +248,7 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             let _ = reader.read(&mut [0]);
             return Ok(());
         }
-        let samples = keep(&body, is_2, shared);
+        let samples = keep(&body, is_2, head.remove("authorization"), shared);
         if mood == Mood::LoseAnswer {
             return stream.shutdown(Shutdown::Both);
         }
@@ -285,7 +296,7 @@ fn hash(of: impl std::hash::Hash) -> u64 {
 }
 
 /// Keeps a request; returns how many samples it had.
-fn keep(body: &[u8], is_2: bool, shared: &Shared) -> usize {
+fn keep(body: &[u8], is_2: bool, from: Option<String>, shared: &Shared) -> usize {
     let mut kept = lock(&shared.kept);
     let digest = hash(body);
     let Some(series) = message::read(body, is_2) else {
@@ -299,6 +310,7 @@ fn keep(body: &[u8], is_2: bool, shared: &Shared) -> usize {
         let name = labels.get("__name__").map(String::as_str).unwrap_or_default();
         let instance = labels.get("instance").cloned().unwrap_or_default();
         if shared.follow.iter().any(|followed| followed == name) {
+            kept.labels.entry((name.to_owned(), instance.clone())).or_default().insert(hash(labels));
             followed.extend(samples.iter().map(|sample| (name.to_owned(), instance.clone(), *sample)));
         }
         if again {
@@ -320,6 +332,6 @@ fn keep(body: &[u8], is_2: bool, shared: &Shared) -> usize {
     if !again {
         kept.samples += samples;
     }
-    kept.arrivals.push(Arrival { version: if is_2 { 2 } else { 1 }, digest, samples, again, followed });
+    kept.arrivals.push(Arrival { version: if is_2 { 2 } else { 1 }, digest, samples, again, from, followed });
     samples
 }

@@ -15,8 +15,9 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc as answers};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as answers};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +27,11 @@ use tokio::task::JoinHandle;
 
 use crate::Port;
 use crate::scripted::{INFO, bulk, verbatim, whole_commands};
+
+/// INFO of servers that say little.
+const SMALL: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n\
+                     run_id:0000000000000000000000000000000000000000\r\nuptime_in_seconds:1000\r\n\
+                     # Stats\r\ntotal_commands_processed:7\r\n# Replication\r\nrole:master\r\n";
 
 /// How many servers share the third number of their addresses.
 const ROW: usize = 250;
@@ -72,6 +78,19 @@ pub enum Behaviour {
     Refuse,
 }
 
+/// That a server was asked for INFO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which server.
+    pub server: usize,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The password of who asked; empty where there was none.
+    pub by: String,
+}
+
+type Ledger = Arc<Mutex<Vec<Asked>>>;
+
 type Orders = mpsc::Sender<(Range<usize>, Behaviour, answers::Sender<()>)>;
 
 #[derive(Debug, Default)]
@@ -86,6 +105,7 @@ struct Counters {
 pub struct Farm {
     addresses: Vec<SocketAddr>,
     counters: Arc<Counters>,
+    ledger: Option<Ledger>,
     orders: Option<Orders>,
     thread: Option<thread::JoinHandle<()>>,
     _port: Port,
@@ -94,21 +114,30 @@ pub struct Farm {
 impl Farm {
     /// Starts so many servers, all of which answer.
     pub fn start(count: usize) -> Self {
+        Self::new(count, INFO, None)
+    }
+
+    /// Starts so many servers that say little, and remember who asked when. Each takes any password.
+    pub fn start_noting(count: usize) -> Self {
+        Self::new(count, SMALL.as_bytes(), Some(Ledger::default()))
+    }
+
+    fn new(count: usize, info: &'static [u8], ledger: Option<Ledger>) -> Self {
         assert!(count <= MOST, "{count} servers: there are addresses for {MOST}");
         allow_files(2 * count + FILES_BESIDE);
         let port = Port::take();
         let addresses: Vec<SocketAddr> = (0..count).map(|at| address(at, port.number())).collect();
         let listeners: Vec<_> = addresses.iter().map(|address| listen(*address)).collect();
         let counters = Arc::new(Counters::default());
-        let shared = Arc::clone(&counters);
+        let (shared, notes) = (Arc::clone(&counters), ledger.clone());
         // Each order waits for its answer, so one place is enough; another thread's order waits for it.
         let (orders, inbox) = mpsc::channel(1);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
             let runtime = runtime.expect("the kernel gives us an epoll");
-            runtime.block_on(run(listeners, inbox, shared));
+            runtime.block_on(run(listeners, info, inbox, shared, notes));
         });
-        Self { addresses, counters, orders: Some(orders), thread: Some(thread), _port: port }
+        Self { addresses, counters, ledger, orders: Some(orders), thread: Some(thread), _port: port }
     }
 
     /// Their addresses.
@@ -139,6 +168,12 @@ impl Farm {
     /// How many connections are open now.
     pub fn open(&self) -> usize {
         self.counters.open.load(Ordering::SeqCst)
+    }
+
+    /// Who asked for INFO, and when, in the order of time; empty unless this farm notes it.
+    pub fn asked(&self) -> Vec<Asked> {
+        let ledger = self.ledger.as_ref().map(|ledger| ledger.lock().unwrap_or_else(PoisonError::into_inner));
+        ledger.map(|ledger| ledger.clone()).unwrap_or_default()
     }
 
     /// How many commands were answered so far.
@@ -180,15 +215,23 @@ fn allow_files(wanted: usize) {
 /// Holds all listeners and does what is ordered.
 async fn run(
     listeners: Vec<std::net::TcpListener>,
+    info: &[u8],
     mut inbox: mpsc::Receiver<(Range<usize>, Behaviour, answers::Sender<()>)>,
     counters: Arc<Counters>,
+    ledger: Option<Ledger>,
 ) {
-    let replies = Arc::new(Replies::new());
+    let replies = Arc::new(Replies::new(info));
     let mut servers = Vec::with_capacity(listeners.len());
     for (at, listener) in listeners.into_iter().enumerate() {
         let address = listener.local_addr().expect("it listens");
         let (behaviour, _) = watch::channel(Behaviour::Answer);
-        let shared = Shared { at, behaviour, replies: Arc::clone(&replies), counters: Arc::clone(&counters) };
+        let shared = Shared {
+            at,
+            behaviour,
+            replies: Arc::clone(&replies),
+            counters: Arc::clone(&counters),
+            ledger: ledger.clone(),
+        };
         let mut server = Standing { address, shared: Arc::new(shared), acceptor: None };
         server.accept(listener);
         servers.push(server);
@@ -207,6 +250,33 @@ struct Shared {
     behaviour: watch::Sender<Behaviour>,
     replies: Arc<Replies>,
     counters: Arc<Counters>,
+    ledger: Option<Ledger>,
+}
+
+impl Shared {
+    /// Notes that somebody asks for INFO, and who somebody is.
+    fn note(&self, command: &[Vec<u8>], by: &mut String) {
+        let Some(ledger) = &self.ledger else { return };
+        let is = |at: usize, wanted: &str| {
+            command.get(at).is_some_and(|word| word.eq_ignore_ascii_case(wanted.as_bytes()))
+        };
+        let password = if is(0, "AUTH") {
+            command.last()
+        } else if is(0, "HELLO") && is(2, "AUTH") {
+            command.get(4)
+        } else {
+            None
+        };
+        if let Some(password) = password {
+            *by = String::from_utf8_lossy(password).into_owned();
+        }
+        if is(0, "INFO") {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+            let at = i64::try_from(since.as_millis()).expect("this century fits");
+            let asked = Asked { server: self.at, at, by: by.clone() };
+            ledger.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        }
+    }
 }
 
 /// One server.
@@ -262,6 +332,7 @@ async fn converse(mut stream: TcpStream, shared: Arc<Shared>) {
     let mut chunk = [0; 1024];
     let mut waiting = Vec::new();
     let mut resp3 = false;
+    let mut by = String::new();
     loop {
         let now = *behaviour.borrow_and_update();
         if now == Behaviour::Refuse {
@@ -285,6 +356,7 @@ async fn converse(mut stream: TcpStream, shared: Arc<Shared>) {
         }
         let mut out = Vec::new();
         for command in &commands {
+            shared.note(command, &mut by);
             shared.replies.answer(shared.at, command, &mut resp3, &mut out);
         }
         shared.counters.commands.fetch_add(commands.len() as u64, Ordering::SeqCst);
@@ -302,7 +374,7 @@ struct Replies {
 }
 
 impl Replies {
-    fn new() -> Self {
+    fn new(info: &[u8]) -> Self {
         let cut = |reply: Vec<u8>| {
             let text = String::from_utf8(reply).expect("INFO was recorded as text");
             let (head, rest) = text.split_once("run_id:").expect("INFO has a run id");
@@ -313,7 +385,7 @@ impl Replies {
         let words: Vec<&str> = printed.lines().filter_map(|line| line.split('"').nth(1)).collect();
         let pair = |pair: &[&str]| (pair[0].to_owned(), pair[1].to_owned());
         Self {
-            info: [cut(bulk(INFO)), cut(verbatim(INFO))],
+            info: [cut(bulk(info)), cut(verbatim(info))],
             settings: words.chunks_exact(2).map(pair).collect(),
         }
     }
@@ -378,7 +450,7 @@ mod tests {
 
     #[test]
     fn all_settings_are_read_from_the_recording() {
-        let settings = Replies::new().settings;
+        let settings = Replies::new(INFO).settings;
         assert!(settings.len() > 150, "{}", settings.len());
         assert!(settings.contains(&("databases".to_owned(), "16".to_owned())));
     }

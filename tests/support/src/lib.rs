@@ -10,6 +10,7 @@
 //! * [`Store`] is a real Prometheus or VictoriaMetrics that takes samples, [`Rotel`] a real receiver of OTLP.
 //! * [`Arrivals`] is a receiver of remote write that tells what came in which order.
 //! * [`Etcd`] is a real etcd of one or more members, with users and TLS where asked for, and tells its whole history.
+//! * [`sharing`] judges what exporters that share work did.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
 //! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
@@ -34,6 +35,7 @@ mod rotel;
 pub mod scripted;
 mod sentinel;
 mod server;
+pub mod sharing;
 mod store;
 mod wait;
 
@@ -42,7 +44,7 @@ pub use certificates::{Certificates, Identity};
 pub use cluster::{Cluster, Role};
 pub use etcd::{Etcd, EtcdBuilder};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
-pub use farm::{Behaviour, Farm};
+pub use farm::{Asked, Behaviour, Farm};
 pub use http::Response;
 pub use numbered::{Handed, Numbered};
 pub use parts::{Part, skipped};

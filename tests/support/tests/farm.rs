@@ -161,3 +161,18 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+#[test]
+fn a_farm_that_notes_says_who_asked_when() {
+    let farm = Farm::start_noting(2);
+    let before = farm.asked();
+    let mut first = connect(farm.addresses()[0]);
+    let text = ask(&mut first, &["AUTH one", "INFO ALL", "INFO"]);
+    assert!(text.contains("run_id:0000000000000000000000000000000000000000\r\n"), "{text}");
+    let mut second = connect(farm.addresses()[1]);
+    ask(&mut second, &["INFO", "HELLO 3 AUTH default two SETNAME x", "INFO"]);
+    let asked = farm.asked();
+    let who: Vec<_> = asked.iter().map(|one| (one.server, one.by.as_str())).collect();
+    assert_eq!((before.len(), who), (0, vec![(0, "one"), (0, "one"), (1, ""), (1, "two")]));
+    assert!(asked.is_sorted_by_key(|one| one.at) && Farm::start(1).asked().is_empty());
+}
