@@ -9,7 +9,6 @@
 //! take a while, and collections go on meanwhile.
 
 mod compare;
-mod watch;
 
 use crate::config::document::overrides::Overrides;
 use crate::config::document::reader::Files;
@@ -20,15 +19,18 @@ use crate::deliver::outputs::Outputs;
 use crate::serve::reload::{Report, Wanted};
 use crate::serve::web::Web;
 use crate::source;
+use crate::source::file::Seen;
+use crate::source::last_good::LastGood;
 use crate::telemetry::events::{Events, Kind};
-use crate::telemetry::metrics::{Cause, Metrics, Reload};
 use crate::telemetry::log;
-use std::collections::{BTreeMap, HashSet};
+use crate::telemetry::metrics::{Cause, Metrics, Reload};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch as channel};
 use tracing::{debug, error, info, warn};
-use watch::Watched;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What the owner of the configuration stands on.
 pub struct World {
@@ -48,14 +50,19 @@ pub struct World {
     pub wanted: mpsc::Receiver<Wanted>,
     /// What is known of the remote document, where there is one.
     pub remote: Option<channel::Receiver<source::State>>,
-    /// Keeps a remote document that was good.
-    pub keep: fn(&Text),
+    /// Where a remote document is kept that was good.
+    pub kept: Option<LastGood>,
+    /// Where is said which files are followed.
+    pub files: channel::Sender<Vec<PathBuf>>,
+    /// What they hold.
+    pub changed: channel::Receiver<Seen>,
 }
 
 /// The loop that answers wishes for a reload.
 pub struct Reloader {
     world: World,
-    watched: Watched,
+    /// The files as they were when a reload began last.
+    seen: Seen,
     /// What counts at the next start only, as it was at this one.
     at_start: BTreeMap<String, u64>,
     /// Warnings that were told, and the failure that was.
@@ -88,7 +95,7 @@ impl Reloader {
     pub fn new(world: World) -> Self {
         let config = world.publish.borrow().clone();
         let mut reloader = Self {
-            watched: Watched::default(),
+            seen: Seen::new(),
             at_start: BTreeMap::new(),
             told: HashSet::new(),
             told_failure: None,
@@ -98,7 +105,8 @@ impl Reloader {
             let settings = effective::settings(origin, &rows());
             reloader.at_start = effective::at_start(&settings);
             reloader.world.metrics.config_hash.set(effective::hash(&settings));
-            reloader.watched.follow(origin.sources.file.as_deref(), &origin.files);
+            reloader.seen = hashes(&origin);
+            reloader.follow(&origin, origin.files.keys());
         }
         reloader.world.metrics.config_since.set(milliseconds(SystemTime::now()));
         reloader
@@ -106,15 +114,16 @@ impl Reloader {
 
     /// Runs until nobody can ask any more.
     pub async fn run(mut self) {
-        let mut look = tokio::time::interval(watch::LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut remote = self.world.remote.take();
+        let mut remote = self.world.remote.clone();
+        let mut files = self.world.changed.clone();
+        // What it found before we looked is looked at, too.
+        files.mark_changed();
         loop {
             tokio::select! {
                 wanted = self.world.wanted.recv() => match wanted {
                     None => return,
                     Some(Wanted::Reload { cause, answer }) => {
-                        let outcome = self.reload(cause, self.running_texts()).await;
+                        let outcome = self.reload(cause, self.wanted_texts()).await;
                         let web = self.world.web.reload();
                         let web = web.map_err(|error| format!("failed to reload: {}", log::chain(&error)));
                         let outcome = outcome.map_err(|fault| fault.line()).and(web);
@@ -126,13 +135,17 @@ impl Reloader {
                     }
                     Some(Wanted::Patch { patch, answer }) => _ = answer.send(self.patch(&patch).await),
                 },
-                Some(text) = changed(&mut remote) => {
-                    let texts = Texts { remote: Some(text), ..self.running_texts() };
-                    self.attempt(Cause::Remote, texts).await;
+                () = changed(&mut remote) => {
+                    let texts = self.wanted_texts();
+                    if texts.remote != self.running_texts().remote {
+                        self.attempt(Cause::Remote, texts).await;
+                    }
                 }
-                _ = look.tick() => {
-                    if let Some(cause) = self.watched.look() {
-                        self.attempt(cause, self.running_texts()).await;
+                // Who follows files ends when we do.
+                Ok(()) = files.changed() => {
+                    let seen = files.borrow_and_update().clone();
+                    if let Some(cause) = self.files_changed(seen) {
+                        self.attempt(cause, self.wanted_texts()).await;
                     }
                 }
             }
@@ -143,6 +156,41 @@ impl Reloader {
     fn running_texts(&self) -> Texts {
         let running = self.world.publish.borrow();
         running.origin.as_ref().map(|origin| origin.texts.clone()).unwrap_or_default()
+    }
+
+    /// The same with the remote document as it is now. Who asks again asks for all of it: a document that is wrong stays so
+    /// until somebody mends it.
+    fn wanted_texts(&self) -> Texts {
+        let latest = self.world.remote.as_ref().and_then(|remote| remote.borrow().latest.clone());
+        let remote = latest.map(|latest| Text { name: latest.place, text: latest.text });
+        let running = self.running_texts();
+        Texts { remote: remote.or(running.remote), ..running }
+    }
+
+    /// What asks for a reload among the files, where one holds something else.
+    fn files_changed(&mut self, seen: Seen) -> Option<Cause> {
+        let known = std::mem::replace(&mut self.seen, seen);
+        let file = self.world.publish.borrow().origin.as_ref().and_then(|origin| origin.sources.file.clone());
+        let mut is_named = false;
+        for (path, hash) in &self.seen {
+            if known.get(path) != Some(hash) {
+                if Some(path) == file.as_ref() {
+                    return Some(Cause::File);
+                }
+                is_named = true;
+            }
+        }
+        is_named.then_some(Cause::Named)
+    }
+
+    /// Has the file followed, and these.
+    fn follow<'a>(&self, origin: &'a Origin, named: impl Iterator<Item = &'a PathBuf>) {
+        let files: Vec<_> = origin.sources.file.iter().chain(named).cloned().collect();
+        self.world.files.send_if_modified(|followed| {
+            let is_new = *followed != files;
+            *followed = files;
+            is_new
+        });
     }
 
     async fn attempt(&mut self, cause: Cause, texts: Texts) {
@@ -190,7 +238,7 @@ impl Reloader {
         self.world.metrics.config_overrides.set(now.list().len() as u64);
         let (before, now): (BTreeMap<_, _>, BTreeMap<_, _>) =
             (before.list().into_iter().collect(), now.list().into_iter().collect());
-        let keys: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+        let keys: BTreeSet<_> = before.keys().chain(now.keys()).collect();
         for key in keys {
             let (old, new) = (before.get(key), now.get(key));
             if old == new {
@@ -215,10 +263,7 @@ impl Reloader {
         let read = beside(move || sources.read()).await.and_then(|text| text.map_err(Fault::Problems));
         match read {
             Ok(file) => self.reload_as_it_is(cause, Texts { file, ..texts }).await,
-            Err(fault) => {
-                self.watched.follow(origin.sources.file.as_deref(), &origin.files);
-                Err(fault)
-            }
+            Err(fault) => Err(fault),
         }
     }
 
@@ -229,19 +274,22 @@ impl Reloader {
         let Some(origin) = running.origin.clone() else { return Ok(()) };
         let (before, known) = (running.clone(), origin.clone());
         let (outcome, files) = beside(move || load(&before, &known, &texts)).await?;
-        let mut files_to_watch = files.clone();
+        let mut named: BTreeSet<_> = files.keys().collect();
         if outcome.is_err() {
             // What it did not come to may be what mends it.
-            files_to_watch.extend(origin.files.iter().map(|(path, seen)| (path.clone(), *seen)));
+            named.extend(origin.files.keys());
         }
-        self.watched.follow(origin.sources.file.as_deref(), &files_to_watch);
+        // What was read now is no news when the one who follows files comes upon it.
+        self.seen.extend(files.iter().filter_map(|(path, hash)| Some((path.clone(), (*hash)?))));
+        self.follow(&origin, named.into_iter());
         let fresh = outcome.map_err(|problems| own_words(&origin, problems))?;
         let (config, scrape) = match &fresh {
             Some(fresh) => (&fresh.config, &fresh.config.scrape),
             None => (&*running, &running.scrape),
         };
         let outputs = self.world.outputs.apply(&config.deliver, scrape.interval).await;
-        outputs.map_err(|error| Fault::Other(format!("failed to reload the outputs: {}", log::chain(&error))))?;
+        outputs
+            .map_err(|error| Fault::Other(format!("failed to reload the outputs: {}", log::chain(&error))))?;
         let outcome = if fresh.is_some() { Reload::Applied } else { Reload::Unchanged };
         let mut pending = self.world.report.borrow().pending.clone();
         if let Some(fresh) = fresh {
@@ -272,7 +320,7 @@ impl Reloader {
         for key in pending.iter().filter(|key| !self.world.report.borrow().pending.contains(key)) {
             warn!(key, "changed, and takes effect at restart");
         }
-        let remote = config.origin.as_ref().and_then(|origin| origin.texts.remote.clone());
+        let remote = self.world.remote.as_ref().and_then(|remote| remote.borrow().latest.clone());
         if config.telemetry.level != self.world.publish.borrow().telemetry.level {
             log::set_level(config.telemetry.level);
         }
@@ -284,10 +332,12 @@ impl Reloader {
             let message = format!("the configuration changed ({}): {change}", cause.word());
             self.world.events.push("", Kind::Config, None, None, message);
         }
-        if let (Some(text), Cause::Remote) = (remote, cause) {
-            // A file write: its loss costs a start without the source only.
-            let keep = self.world.keep;
-            drop(tokio::task::spawn_blocking(move || keep(&text)));
+        if let (Some(document), Some(kept)) = (remote, self.world.kept.clone()) {
+            drop(tokio::task::spawn_blocking(move || {
+                if let Err(error) = kept.keep(&document) {
+                    warn!(error = %error, "the remote document cannot be kept for a start without its source");
+                }
+            }));
         }
         pending
     }
@@ -324,10 +374,12 @@ struct Fresh {
     change: String,
 }
 
-type Seen = BTreeMap<std::path::PathBuf, Option<u64>>;
-
 /// Reads these documents and compares; `None`: nothing is new. And which files were read, in any case.
-fn load(running: &Config, origin: &Origin, texts: &Texts) -> (Result<Option<Fresh>, Vec<Problem>>, Seen) {
+fn load(
+    running: &Config,
+    origin: &Origin,
+    texts: &Texts,
+) -> (Result<Option<Fresh>, Vec<Problem>>, BTreeMap<PathBuf, Option<u64>>) {
     if *texts == origin.texts {
         let files = Files::default();
         for path in origin.files.keys() {
@@ -341,7 +393,8 @@ fn load(running: &Config, origin: &Origin, texts: &Texts) -> (Result<Option<Fres
     let loaded = origin.sources.load(texts, &files, &|name| std::env::var_os(name));
     let fresh = loaded.map(|Loaded { mut config, warnings }| {
         let change = compare::share(running, &mut config);
-        let settings = config.origin.as_ref().map(|origin| effective::settings(origin, &rows())).unwrap_or_default();
+        let settings =
+            config.origin.as_ref().map(|origin| effective::settings(origin, &rows())).unwrap_or_default();
         let (hash, at_start) = (effective::hash(&settings), effective::at_start(&settings));
         Some(Fresh { config, warnings, hash, at_start, change })
     });
@@ -368,15 +421,23 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     tokio::task::spawn_blocking(work).await.map_err(|fault| Fault::Other(format!("reading failed: {fault}")))
 }
 
-/// The remote document, when it is another one; never ends where there is none.
-async fn changed(remote: &mut Option<channel::Receiver<source::State>>) -> Option<Text> {
-    let Some(receiver) = remote else { return std::future::pending().await };
-    if receiver.changed().await.is_err() {
-        *remote = None;
-        return None;
+/// Waits for news of the remote document; never ends where there is none.
+async fn changed(remote: &mut Option<channel::Receiver<source::State>>) {
+    let is_news = match remote {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_news {
+        std::future::pending::<()>().await;
     }
-    let latest = receiver.borrow_and_update().latest.clone()?;
-    Some(Text { name: latest.place, text: latest.text })
+}
+
+/// What the files held when this was read.
+fn hashes(origin: &Origin) -> Seen {
+    let file = origin.sources.file.iter().zip(&origin.texts.file);
+    let file = file.map(|(path, text)| (path.clone(), xxh3_64(text.text.as_bytes())));
+    let named = origin.files.iter().filter_map(|(path, hash)| Some((path.clone(), (*hash)?)));
+    file.chain(named).collect()
 }
 
 fn milliseconds(time: SystemTime) -> u64 {

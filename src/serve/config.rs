@@ -78,7 +78,9 @@ fn config_json(config: &Config, report: &Report) -> ConfigJson {
             last_success: seconds(report.good),
         },
         pending_restart: report.pending.clone(),
-        overrides: origin.map(|origin| origin.texts.overrides.list().into_iter().collect()).unwrap_or_default(),
+        overrides: origin
+            .map(|origin| origin.texts.overrides.list().into_iter().collect())
+            .unwrap_or_default(),
         settings: settings.into_iter().map(setting_json).collect(),
     }
 }

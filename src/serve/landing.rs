@@ -17,7 +17,9 @@ pub async fn page(state: State) -> Response<Body> {
     };
     let reload = match &state.report.borrow().reason {
         None => String::new(),
-        Some(reason) => format!("<p>The last reload failed, and what ran before goes on: {}</p>\n", escaped(reason)),
+        Some(reason) => {
+            format!("<p>The last reload failed, and what ran before goes on: {}</p>\n", escaped(reason))
+        }
     };
     let html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\

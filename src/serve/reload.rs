@@ -5,10 +5,10 @@
 
 use super::State;
 use super::response::{self, Body};
-use hyper::header::{ALLOW, HeaderValue};
 use crate::config::document::overrides::Overrides;
 use crate::config::problem::Problem;
 use crate::telemetry::metrics::{Cause, Reload};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde_json::Value as Json;
 use std::time::SystemTime;
@@ -52,7 +52,14 @@ pub struct Report {
 impl Report {
     /// Of a start that went well.
     pub fn start(now: SystemTime) -> Self {
-        Self { at: now, cause: Cause::Start, outcome: Reload::Applied, reason: None, good: now, pending: vec![] }
+        Self {
+            at: now,
+            cause: Cause::Start,
+            outcome: Reload::Applied,
+            reason: None,
+            good: now,
+            pending: vec![],
+        }
     }
 }
 

@@ -42,7 +42,11 @@ struct ProblemJson {
 /// Answers `/api/v1/runtime`.
 pub async fn page(state: State, request: Request<()>) -> Response<Body> {
     if !state.config.borrow().serve.runtime_api {
-        return refused(StatusCode::FORBIDDEN, "the runtime API is off: --web.enable-runtime-api opens it", vec![]);
+        return refused(
+            StatusCode::FORBIDDEN,
+            "the runtime API is off: --web.enable-runtime-api opens it",
+            vec![],
+        );
     }
     if !state.web.current().asks_who() {
         let reason = "the runtime API is closed while anybody may ask: it needs users or client certificates \
@@ -68,7 +72,9 @@ async fn patch(state: State, request: Request<()>) -> Response<Body> {
     let body = request.extensions().get::<Content>().map(|content| content.0.clone()).unwrap_or_default();
     let patch: Json = match serde_json::from_slice(&body) {
         Ok(patch) => patch,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &format!("the body is no JSON: {error}"), vec![]),
+        Err(error) => {
+            return refused(StatusCode::BAD_REQUEST, &format!("the body is no JSON: {error}"), vec![]);
+        }
     };
     let (answer, answered) = oneshot::channel();
     if state.reloads.send(Wanted::Patch { patch, answer }).await.is_err() {

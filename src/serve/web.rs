@@ -176,7 +176,10 @@ fn load(source: &Serve, checker: &Arc<Checker>, stamps: &mut Vec<Stamp>) -> Resu
         users: Users::new(source.basic_auth.as_ref(), &config.users, checker.clone()),
         headers: config.headers.iter().filter_map(header).collect(),
         rate: config.rate_limit.map(Rate::new),
-        wants_certificates: config.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::RequireAndVerify),
+        wants_certificates: config
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_auth == ClientAuth::RequireAndVerify),
     })
 }
 

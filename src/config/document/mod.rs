@@ -241,6 +241,13 @@ pub struct Origin {
     pub tree: Node,
 }
 
+impl Origin {
+    /// Before any document was read.
+    pub fn of(sources: Sources) -> Self {
+        Self { sources, texts: Texts::default(), files: BTreeMap::new(), tree: Node::nothing() }
+    }
+}
+
 /// Without what documents say.
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,8 +29,11 @@ pub fn share(running: &Config, fresh: &mut Config) -> String {
             }
         })
         .collect();
-    let removed: Vec<_> =
-        before.iter().map(|old| &*old.name).filter(|name| fresh.discover.services.get(name).is_none()).collect();
+    let removed: Vec<_> = before
+        .iter()
+        .map(|old| &*old.name)
+        .filter(|name| fresh.discover.services.get(name).is_none())
+        .collect();
     let mut words: Vec<_> = [("added", &added), ("changed", &changed), ("removed", &removed)]
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
@@ -57,7 +60,8 @@ fn told(word: &str, names: &[&str]) -> String {
 
 /// Keys of which one has another value than the other, or none.
 pub fn differing(a: &BTreeMap<String, u64>, b: &BTreeMap<String, u64>) -> Vec<String> {
-    let mut keys: Vec<_> = a.iter().filter(|(key, value)| b.get(*key) != Some(value)).map(|(key, _)| key.clone()).collect();
+    let mut keys: Vec<_> =
+        a.iter().filter(|(key, value)| b.get(*key) != Some(value)).map(|(key, _)| key.clone()).collect();
     keys.extend(b.keys().filter(|key| !a.contains_key(*key)).cloned());
     keys
 }
@@ -72,7 +76,10 @@ mod tests {
         fn check(before: &[(&str, u64)], now: &[(&str, u64)], shared: usize, expected: &str) {
             let config = |services: &[(&str, u64)]| {
                 let service = |(name, lag_bytes): &(&str, u64)| {
-                    Arc::new(Service { lag_bytes: *lag_bytes, ..Service::new(name, Source::Instances(vec![])) })
+                    Arc::new(Service {
+                        lag_bytes: *lag_bytes,
+                        ..Service::new(name, Source::Instances(vec![]))
+                    })
                 };
                 let mut config = Config::default();
                 config.discover.services = services.iter().map(service).collect::<Vec<_>>().into();
@@ -80,7 +87,9 @@ mod tests {
             };
             let (running, mut fresh) = (config(before), config(now));
             assert_eq!(share(&running, &mut fresh), expected);
-            let is_shared = |service: &&Arc<Service>| running.discover.services.iter().any(|old| Arc::ptr_eq(old, service));
+            let is_shared = |service: &&Arc<Service>| {
+                running.discover.services.iter().any(|old| Arc::ptr_eq(old, service))
+            };
             assert_eq!(fresh.discover.services.iter().filter(is_shared).count(), shared, "{expected}");
             assert_eq!(fresh.discover.services.len(), now.len());
         }
@@ -93,8 +102,12 @@ mod tests {
 
     #[test]
     fn keys_with_another_value_differ() {
-        let of = |pairs: &[(&str, u64)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
-        assert_eq!(differing(&of(&[("a", 1), ("b", 2), ("c", 3)]), &of(&[("a", 1), ("b", 3), ("d", 1)])), ["b", "c", "d"]);
+        let of =
+            |pairs: &[(&str, u64)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+        assert_eq!(
+            differing(&of(&[("a", 1), ("b", 2), ("c", 3)]), &of(&[("a", 1), ("b", 3), ("d", 1)])),
+            ["b", "c", "d"]
+        );
         assert!(differing(&of(&[("a", 1)]), &of(&[("a", 1)])).is_empty());
     }
 }
