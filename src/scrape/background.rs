@@ -15,7 +15,7 @@ use super::slot::Slot;
 use super::target::Job;
 use crate::config::Config;
 use crate::config::credentials::Origin;
-use crate::peers::Duty;
+use crate::peers::{Duty, Shards, shard_of};
 use crate::resilience::breaker::Asker;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ impl Background {
         self.next = self.next.min(Instant::now() + interval);
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, fleet: &Fleet) {
+    /// Does what is due. `busy`: shards that are about to leave and cannot yet, so that their services are told of.
+    pub fn tick(&mut self, fleet: &Fleet, busy: Shards) {
         let config = fleet.config.borrow().clone();
         // By the clock, and never the moment that has just come.
         self.next = moment().next(config.scrape.interval, Instant::now() + config.scrape.interval / 100);
@@ -65,7 +65,11 @@ impl Background {
         let of_us = (&*fleet.metrics, fleet.scraper.load());
         let standing = fleet.share.standing.borrow().clone();
         let is_open = fleet.share.fence.is_open();
-        let duty = |service: &str| if is_open { standing.duty(service) } else { Duty::Leaving };
+        let duty = |service: &str| match standing.duty(service) {
+            _ if !is_open => Duty::Leaving,
+            Duty::Leaving if busy.has(shard_of(service)) => Duty::Ours,
+            duty => duty,
+        };
         feed.ourselves(&config, of_us, (&topology, &fleet.store), duty, &mut self.known);
         let address = config.scrape.target.as_ref().filter(|_| config.discover.services.is_empty());
         let slot = address.map(|address| fleet.store.own(address));

@@ -7,7 +7,9 @@
 //! made at once.
 //!
 //! Of services that other peers have there are neither slots nor groups. Of one that is about to leave no round begins; what is
-//! under way is finished and handed on, and then [`Seen`] says so. A tick that finds the fence closed begins nothing.
+//! under way is finished and handed on, and then [`Seen`] says so. Where a round that began before hangs, its shard cannot go
+//! before that has ended, and until then the other groups of the shard have their rounds. A tick that finds the fence closed
+//! begins nothing.
 //!
 //! # When a service comes
 //!
@@ -99,32 +101,53 @@ struct Group {
 /// Rounds under way, and whose they are.
 struct Rounds {
     tasks: JoinSet<Ended>,
-    shards: HashMap<Id, u8>,
+    /// Of which shard each is, and whether it began before that was to leave.
+    shards: HashMap<Id, (u8, bool)>,
     /// How many there are of each shard.
     running: Box<[usize]>,
+    /// Shards that are to leave.
+    leaving: Shards,
 }
 
 impl Rounds {
     fn none() -> Self {
-        Self { tasks: JoinSet::new(), shards: HashMap::new(), running: vec![0; SHARDS].into() }
+        let (tasks, running) = (JoinSet::new(), vec![0; SHARDS].into());
+        Self { tasks, shards: HashMap::new(), running, leaving: Shards::NONE }
     }
 
     fn begin(&mut self, round: Round) {
         let shard = shard_of(&round.key.0);
         self.running[usize::from(shard)] += 1;
         let task = self.tasks.spawn(round.run());
-        self.shards.insert(task.id(), shard);
+        self.shards.insert(task.id(), (shard, false));
     }
 
     /// The next that ends; `None` where there are none.
     async fn ended(&mut self) -> Option<Result<Ended, JoinError>> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        if let Some(shard) = self.shards.remove(&id) {
+        if let Some((shard, _)) = self.shards.remove(&id) {
             let running = &mut self.running[usize::from(shard)];
             *running = running.saturating_sub(1);
         }
         Some(ended.map(|(_, ended)| ended))
+    }
+
+    /// These shards are to leave from now on, or still.
+    fn follow(&mut self, leaving: Shards) {
+        let before = std::mem::replace(&mut self.leaving, leaving);
+        if before != leaving {
+            let leaves = |shard: u8| leaving.has(shard) && !before.has(shard);
+            self.shards
+                .values_mut()
+                .filter(|(shard, _)| leaves(*shard))
+                .for_each(|(_, is_old)| *is_old = true);
+        }
+    }
+
+    /// Whether a shard that is to leave is held up by what began before.
+    fn is_held_up(&self, shard: u8) -> bool {
+        self.shards.values().any(|held_up| *held_up == (shard, true))
     }
 
     /// Of these shards those that have some.
@@ -161,6 +184,7 @@ impl Fleet {
         let mut background = Background::new(self.config.borrow().scrape.interval);
         self.reconcile(&mut course);
         loop {
+            rounds.follow(course.standing.leaving);
             self.tell(&course, &rounds);
             let next = course.due.peek().map(|Reverse((at, _))| *at);
             tokio::select! {
@@ -187,7 +211,9 @@ impl Fleet {
                     regroup = None;
                     self.reconcile(&mut course);
                 }
-                () = sleep_until(background.next), if self.feed.is_some() => background.tick(&self),
+                () = sleep_until(background.next), if self.feed.is_some() => {
+                    background.tick(&self, rounds.busy(course.standing.leaving));
+                }
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     let Some(Reverse((at, key))) = course.due.pop() else { continue };
                     self.tick(at, key, &mut course, &mut rounds);
@@ -235,7 +261,8 @@ impl Fleet {
             course.due.push(Reverse((group.next, key.clone())));
         }
         // As it is now, which may be newer than what was followed.
-        if self.share.standing.borrow().duty(&key.0) != Duty::Ours {
+        let duty = self.share.standing.borrow().duty(&key.0);
+        if duty == Duty::Theirs || (duty == Duty::Leaving && !rounds.is_held_up(shard_of(&key.0))) {
             return;
         }
         if !self.share.fence.is_open() {

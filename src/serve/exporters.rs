@@ -31,16 +31,13 @@ pub(super) struct Place {
     target: String,
     /// Else it is for the job to say: there may be a proxy before us that has TLS.
     is_https: bool,
-    /// What stands before all paths; often nothing.
-    prefix: String,
 }
 
 impl Place {
     /// By the URL that it gives.
     pub fn advertised(url: &Url) -> Self {
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-        let prefix = url.path_alone().trim_end_matches('/').to_owned();
-        Self { target: format!("{host}:{}", url.port), is_https: url.secure, prefix }
+        Self { target: format!("{host}:{}", url.port), is_https: url.secure }
     }
 
     /// Ourselves: as we say to the others; else as the operator says, or the request. `None`: nobody says.
@@ -51,13 +48,13 @@ impl Place {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let authority = request.uri().authority().map(ToString::to_string);
         let target = config.serve.external_address.clone().or(host).or(authority)?;
-        Some(Self { target, is_https: has_tls, prefix: String::new() })
+        Some(Self { target, is_https: has_tls })
     }
 
-    /// A group of it with these labels, for a path of it.
+    /// A group of it with these labels, for a path of it; `None`: that is for the job to say.
     pub fn group(&self, path: Option<&str>, mut labels: BTreeMap<String, String>) -> Group {
         if let Some(path) = path {
-            labels.insert("__metrics_path__".into(), format!("{}{path}", self.prefix));
+            labels.insert("__metrics_path__".into(), path.into());
         }
         if self.is_https {
             labels.insert("__scheme__".into(), "https".into());
@@ -111,13 +108,7 @@ fn group(peer: &Peer) -> Group {
     ];
     let labels =
         meta.into_iter().filter_map(|(name, value)| Some((format!("__meta_redvigil_{name}"), value?)));
-    let mut labels: BTreeMap<_, _> = labels.collect();
-    let place = Place::advertised(&peer.url);
-    if !place.prefix.is_empty() {
-        // Only then the path of the job does not do.
-        labels.insert("__metrics_path__".into(), format!("{}/metrics", place.prefix));
-    }
-    place.group(None, labels)
+    Place::advertised(&peer.url).group(None, labels.collect())
 }
 
 #[cfg(test)]
@@ -140,12 +131,8 @@ pub(super) mod tests {
 
     #[test]
     fn each_peer_is_a_group_with_what_it_says_of_itself() {
-        let own = Place { target: "own:1".into(), is_https: true, prefix: String::new() };
-        let peers = [
-            peer("http://a:9121", None),
-            peer("https://[::1]/", Some("z")),
-            peer("https://c:1/redis/", None),
-        ];
+        let own = Place { target: "own:1".into(), is_https: true };
+        let peers = [peer("http://a:9121", None), peer("https://[::1]/", Some("z"))];
         let check = |peers: &[Arc<Peer>], expected: &[&str]| {
             assert_eq!(text(peers, &own), format!("[{}]\n", expected.join(",")));
         };
@@ -154,7 +141,6 @@ pub(super) mod tests {
             &[
                 r#"{"targets":["a:9121"],"labels":{"__meta_redvigil_id":"a:9121","__meta_redvigil_version":"1.2.3","__meta_redvigil_weight":"100"}}"#,
                 r#"{"targets":["[::1]:443"],"labels":{"__meta_redvigil_id":"[::1]","__meta_redvigil_version":"1.2.3","__meta_redvigil_weight":"100","__meta_redvigil_zone":"z","__scheme__":"https"}}"#,
-                r#"{"targets":["c:1"],"labels":{"__meta_redvigil_id":"c:1","__meta_redvigil_version":"1.2.3","__meta_redvigil_weight":"100","__metrics_path__":"/redis/metrics","__scheme__":"https"}}"#,
             ],
         );
         let alone = format!(

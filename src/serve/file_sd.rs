@@ -127,7 +127,78 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::deliver::Url;
+    use crate::config::net::Etcd;
+    use crate::config::peers::{EtcdRegistry, Registry};
+    use crate::serve::exporters::tests::peer;
     use std::os::unix::fs::MetadataExt as _;
+
+    /// The configuration with that file, shared in etcd.
+    fn config(path: &Path) -> Config {
+        let url = Url::parse("http://a:9121").expect("a URL");
+        let etcd = Etcd { endpoints: vec![url.clone()], user: None, tls: <_>::default() };
+        let (prefix, ttl, value) = ("/p/".into(), Duration::from_secs(10), <_>::default());
+        let mut config = Config::default();
+        config.peers.registry = Some(Registry {
+            advertise: url,
+            zone: None,
+            weight: 100,
+            file_sd: Some(path.into()),
+            etcd: Some(EtcdRegistry { etcd, prefix, ttl, value }),
+            consul: None,
+            sharding: <_>::default(),
+        });
+        config
+    }
+
+    #[tokio::test]
+    async fn what_was_there_stays_until_somebody_is_known_and_is_tried_again_where_it_cannot_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("peers.json");
+        fs::write(&path, "of an earlier run").expect("written");
+        let (publish, config) = watch::channel(Arc::new(config(&path)));
+        let (stand, standing) = watch::channel(Arc::new(Standing::nothing()));
+        let (known, metrics) = (Known::default(), Arc::<Metrics>::default());
+        let task = FileSd { config, standing, known: known.clone(), metrics: metrics.clone() };
+        let mut run = tokio::task::JoinSet::new();
+        run.spawn(task.run());
+        let number = std::cell::Cell::new(0);
+        let be = |peers: &[&str]| {
+            number.set(number.get() + 1);
+            let peers = peers.iter().map(|url| peer(url, None)).collect();
+            stand.send_replace(Arc::new(Standing { number: number.get(), peers, ..Standing::nothing() }));
+        };
+        let until = async |is: &dyn Fn() -> bool| {
+            while !is() {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let has = |count: usize| {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            text.matches("__meta_redvigil_id").count() == count
+        };
+        be(&[]);
+        until(&|| known.peers().is_empty()).await;
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fs::read_to_string(&path).expect("text"), "of an earlier run");
+        be(&["http://a:9121", "http://b:9121"]);
+        until(&|| has(2)).await;
+        // Nobody is left: what was known last is what is there.
+        be(&[]);
+        be(&["http://a:9121"]);
+        until(&|| has(1)).await;
+        let mut elsewhere = Config::clone(&publish.borrow());
+        let other = folder.path().join("later/peers.json");
+        elsewhere.peers.registry.as_mut().expect("it is there").file_sd = Some(other.clone());
+        publish.send_replace(Arc::new(elsewhere));
+        until(&|| metrics.file_sd_failures.get() == 1).await;
+        fs::create_dir(folder.path().join("later")).expect("a folder");
+        be(&["http://a:9121", "http://b:9121"]);
+        until(&|| other.exists()).await;
+        run.shutdown().await;
+    }
 
     #[test]
     fn a_reader_finds_a_whole_list_that_it_may_read() {

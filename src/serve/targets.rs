@@ -105,7 +105,6 @@ mod tests {
     use crate::config::Address;
     use crate::config::discover;
     use crate::discover::fixed::member;
-    use crate::peers::Known;
     use crate::serve::exporters::tests::peer;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -153,21 +152,15 @@ mod tests {
         check((false, false), &[], nobody, &["own:1 /m - - -"]);
         check((false, true), &[], nobody, &["own:1 /m https - -"]);
         // Others: who has it, by its URL; what nobody ever had is ours.
-        let others = ["http://a:9121", "https://b:1/x"];
+        let others = ["http://a:9121", "https://b:1"];
         let shared = [
-            "b:1 /x/scrape https redis://h:1 h:1",
+            "b:1 /scrape https redis://h:1 h:1",
             "own:1 /scrape - redis://h:2 h:2",
             "a:9121 /-/metrics - - -",
-            "b:1 /x/-/metrics https - -",
+            "b:1 /-/metrics https - -",
         ];
         check((true, false), &others, [Some(1), None], &shared);
-        check((false, false), &others, [Some(1), None], &["a:9121 /m - - -", "b:1 /x/m https - -"]);
-    }
-
-    #[test]
-    fn nobody_is_listed_while_there_may_be_others_and_none_is_known() {
-        let config = Config::default();
-        assert!(exporters::peers(&config, &Known::default()).is_some_and(|peers| peers.is_empty()));
+        check((false, false), &others, [Some(1), None], &["a:9121 /m - - -", "b:1 /m https - -"]);
     }
 
     fn failed(name: &str, kind: &'static str) -> Service {

@@ -201,3 +201,18 @@ async fn where_an_output_cannot_be_had_those_from_before_go_on() {
     bench.holds(1).await;
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn who_asks_hears_when_an_output_takes_nothing_and_when_it_takes_something_again() {
+    let root = tempfile::tempdir().expect("a folder");
+    let bench = Bench::start(root.path(), &[&output("a", |_| ()), &output("b", |_| ())]);
+    let mut degraded = bench.outputs.degraded();
+    for (state, expected) in
+        [(State::Probing, true), (State::Recovering, false), (State::Degraded, true), (State::Live, false)]
+    {
+        bench.outputs.shown()[1].board.enter(0, state, None, SystemTime::now());
+        let heard = timeout(10 * SECOND, degraded.wait_for(|is_degraded| *is_degraded == expected)).await;
+        assert!(heard.is_ok(), "{state:?}");
+    }
+    bench.stop().await;
+}

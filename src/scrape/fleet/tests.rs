@@ -226,6 +226,36 @@ async fn a_service_that_leaves_has_its_round_finished_and_handed_on_and_then_mov
 }
 
 #[tokio::test]
+async fn a_round_that_hangs_holds_up_its_shard_and_not_the_rounds_of_others_in_it() {
+    let (hangs, other) = (Held::start(), Held::start());
+    hangs.hold(true);
+    let shard = shard_of("cache");
+    let twin = (0..).map(|number| format!("s{number}")).find(|name| shard_of(name) == shard);
+    let twin = twin.expect("one in 256");
+    let services = [("cache", hangs.server.port()), (&*twin, other.server.port())];
+    let mut bench = Bench::start(OFTEN, &services, standing(1, &["cache"], &[]));
+    let member = format!("member {twin}");
+    assert_eq!(bench.next().await, member);
+    while hangs.asked() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    bench.stand(2, &["cache"], &["cache"]);
+    bench.seen(|seen| seen.number == 2).await;
+    bench.rest();
+    for _ in 0..3 {
+        assert_eq!(bench.next().await, member, "it goes on while it must wait");
+    }
+    assert!(bench.seen.borrow().busy.has(shard));
+    hangs.hold(false);
+    bench.seen(|seen| !seen.busy.has(shard)).await;
+    bench.rest();
+    let asked = (hangs.asked(), other.asked());
+    sleep(4 * OFTEN).await;
+    assert_eq!((hangs.asked(), other.asked(), bench.rest()), (asked.0, asked.1, vec![]));
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn a_member_that_is_none_any_more_ends_and_one_of_another_peer_moves() {
     let (one, two) = (Held::start(), Held::start());
     let services = [("cache", one.server.port()), ("orders", two.server.port())];
