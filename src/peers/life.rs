@@ -79,8 +79,12 @@ pub(super) struct Life<'a> {
     /// When what is ours was published last.
     published: Instant,
     is_silent: bool,
-    /// Whether another process goes by our name.
+    /// Whether another process goes by our name, as was told last.
     has_twin: bool,
+    /// Whether somebody wrote over our key.
+    is_overwritten: bool,
+    /// Since when there are claims of our name that are not ours.
+    twin_since: Option<Instant>,
     /// What was counted of the client so far.
     counted: Counts,
 }
@@ -149,6 +153,8 @@ impl<'a> Life<'a> {
             published: now,
             is_silent: false,
             has_twin: false,
+            is_overwritten: false,
+            twin_since: None,
             counted: Default::default(),
         };
         life.answered();
@@ -280,6 +286,7 @@ impl<'a> Life<'a> {
             self.publish(Shards::ALL, Shards::NONE);
             return;
         }
+        self.look_for_twin();
         // What there is has not been read yet, or may be old. What leaves goes on leaving: its release may be on its way.
         let is_unread = self.watches.iter().any(|watched| watched.watch.is_none());
         let frozen = self.is_silent || is_unread || self.doubt.is_some();
@@ -431,18 +438,32 @@ impl<'a> Life<'a> {
         if id != self.settings.own.id {
             return;
         }
-        let had_twin =
-            std::mem::replace(&mut self.has_twin, lease.is_some_and(|lease| lease != self.lease.id));
-        if self.has_twin && !had_twin {
-            warn!(id, "another process is registered by this name: each needs an advertise of its own");
-            self.of.say(Some(id), Some(id), format!("another process is registered as {id}"));
-        }
-        self.of.board.note(|status| {
-            status.has_twin = self.has_twin;
-            status.is_registered &= lease.is_some();
-        });
+        self.is_overwritten = lease.is_some_and(|lease| lease != self.lease.id);
+        self.of.board.note(|status| status.is_registered &= lease.is_some());
+        self.look_for_twin();
         if lease.is_none() {
             self.register();
+        }
+    }
+
+    /// Whether another process goes by our name: it has written over our key, or we over its, and then its claims stay longer
+    /// than those that we left behind when we started again.
+    fn look_for_twin(&mut self) {
+        let (id, own) = (&self.settings.own.id, self.lease.id);
+        let is_of_twin = |claim: &Claim| claim.owner == *id && claim.lease != own && claim.lease != 0;
+        let has_claims = self.claims.iter().any(|(_, claim)| is_of_twin(claim));
+        self.twin_since = self.twin_since.or(Some(Instant::now())).filter(|_| has_claims);
+        let stays = self.twin_since.is_some_and(|since| since.elapsed() > self.lease.ttl * 2);
+        let has_twin = self.is_overwritten || stays;
+        if std::mem::replace(&mut self.has_twin, has_twin) == has_twin {
+            return;
+        }
+        self.of.board.note(|status| status.has_twin = has_twin);
+        if has_twin {
+            warn!(id, "another process is registered by this name: each needs an advertise of its own");
+            self.of.say(Some(id), Some(id), format!("another process is registered as {id}"));
+        } else {
+            self.of.say(Some(id), None, format!("no other process is registered as {id} any more"));
         }
     }
 

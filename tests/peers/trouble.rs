@@ -154,7 +154,7 @@ async fn two_of_one_name_are_told_and_share_all_the_same() {
     let second = start(&etcd.url(), "a:1");
     until("it is told", || first.board.status().has_twin).await;
     assert!(first.events.all().iter().any(|event| event.message.contains("another process")));
-    sleep(TTL).await;
+    until("by the other one, too", || second.board.status().has_twin).await;
     let both = first.ours().iter().filter(|shard| second.ours().has(*shard)).count();
     assert_eq!((both, first.ours().len() + second.ours().len()), (0, SHARDS));
     second.stop.cancel();
