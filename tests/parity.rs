@@ -8,6 +8,7 @@ use redvigil::collect::ALL;
 use redvigil::config::validate;
 use redvigil::deliver::families;
 use redvigil::discover;
+use redvigil::peers;
 use redvigil::scrape::{book, member, service, shape};
 use redvigil::telemetry::{metrics, process};
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +110,7 @@ fn document() -> String {
         ("the collections of each service", book::descs().to_vec()),
         ("each collection, of itself", shape::descs().to_vec()),
         ("each output", families::descs().to_vec()),
+        ("the copies of the exporter, where there is a registry", peers::families::descs().to_vec()),
         ("the exporter, of itself", metrics::descs().to_vec()),
         ("the process of the exporter", process::descs().to_vec()),
     ];

@@ -8,6 +8,7 @@
 //! keep-alive that was sent after it.
 
 use super::claims::{self, Claim, Claims};
+use super::families::differing;
 use super::fence::Boottime;
 use super::members::{self, Members};
 use super::plan::{self, Plan};
@@ -20,6 +21,7 @@ use crate::net::etcd::{
     Range, Txn, Watch,
 };
 use crate::telemetry::log;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -278,11 +280,9 @@ impl<'a> Life<'a> {
             self.publish(Shards::ALL, Shards::NONE);
             return;
         }
-        if self.watches.iter().any(|watched| watched.watch.is_none()) || self.doubt.is_some() {
-            // What there is has not been read yet.
-            self.publish(self.claims.under(self.lease.id), Shards::NONE);
-            return;
-        }
+        // What there is has not been read yet, or may be old. What leaves goes on leaving: its release may be on its way.
+        let is_unread = self.watches.iter().any(|watched| watched.watch.is_none());
+        let frozen = self.is_silent || is_unread || self.doubt.is_some();
         let sharding = &self.settings.registry.sharding;
         let step = self.plan.step(&plan::View {
             now: Instant::now(),
@@ -292,7 +292,7 @@ impl<'a> Life<'a> {
             lease: self.lease.id,
             seen: *self.of.seen.borrow_and_update(),
             hold: *self.of.world.hold.borrow_and_update(),
-            frozen: self.is_silent,
+            frozen,
             settings: plan::Settings {
                 settle: sharding.settle,
                 min_peers: sharding.min_peers,
@@ -413,6 +413,15 @@ impl<'a> Life<'a> {
         }
         for Peer { id, .. } in now.iter().map(|peer| &**peer).filter(|peer| !has(before, &peer.id)) {
             self.of.say(None, Some(id), format!("{id} is there"));
+        }
+        let differ =
+            |peers| differing(peers, Some(&self.settings.own)).map(String::from).collect::<BTreeSet<_>>();
+        let (differed, differ) = (differ(before), differ(now));
+        for id in differ.difference(&differed) {
+            self.of.say(None, Some(id), format!("{id} is configured otherwise than we are"));
+        }
+        for id in differed.difference(&differ) {
+            self.of.say(Some(id), None, format!("{id} is not configured otherwise any more, or gone"));
         }
     }
 

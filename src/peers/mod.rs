@@ -6,7 +6,7 @@
 //! - [`shards`]: services into 256 shards, by their names
 //! - [`share`]: what is ours, as those see it who collect; [`fence`]: until when that counts
 //! - [`known`]: who was there last, and who had what, for lists
-//! - [`board`]: what is known of all that, for those who show it
+//! - [`board`]: what is known of all that, for those who show it; [`families`] shows it; `hash`: whether two are configured alike
 //!
 //! What a newcomer would get wrong: who shares the work has no copy of the topology. What is ours is a matter of the names of
 //! services alone, and every copy knows all of them.
@@ -14,7 +14,9 @@
 pub mod assign;
 pub mod board;
 pub mod claims;
+pub mod families;
 pub mod fence;
+mod hash;
 pub mod known;
 mod life;
 pub mod members;
@@ -25,6 +27,7 @@ pub mod share;
 
 pub use board::Board;
 pub use fence::Fence;
+pub use hash::config_hash;
 pub use known::Known;
 pub use run::{Coordination, World};
 pub use shards::{SHARDS, Shards, shard_of};

@@ -8,6 +8,7 @@
 
 use super::board::Board;
 use super::fence::Fence;
+use super::hash::config_hash;
 use super::life::{End, Life};
 use super::shards::Shards;
 use super::share::{Peer, Seen, Share, Standing};
@@ -118,12 +119,19 @@ impl Coordination {
             if settings.registry.sharding.enabled {
                 self.take_away();
             }
+            let claims = settings.claims.clone();
             let client = Client::new(&settings.etcd.etcd, self.world.clients.clone());
             let end;
             (end, before) = Life::live(&mut self, settings, client, before, &stop).await;
             match end {
                 End::Lost => failures = 0,
-                End::Changed => (failures, before) = (0, Shards::NONE),
+                // What was ours is claimed again first, where it is the same that is shared.
+                End::Changed => {
+                    failures = 0;
+                    if self.settings().is_none_or(|wanted| wanted.claims != claims) {
+                        before = Shards::NONE;
+                    }
+                }
                 End::Stopped => break,
                 End::Unborn => {
                     failures = (failures + 1).min(10);
@@ -154,7 +162,7 @@ impl Coordination {
             zone: registry.zone.clone(),
             weight: registry.weight,
             version: build::VERSION.into(),
-            config_hash: String::new(),
+            config_hash: config_hash(&config),
             started: self.started,
         };
         Some(Settings { registry, etcd, members, claims, own, interval: config.scrape.interval })

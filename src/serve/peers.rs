@@ -7,6 +7,7 @@ use super::api::json;
 use super::response::Body;
 use crate::config::Config;
 use crate::peers::board::Status;
+use crate::peers::families;
 use crate::peers::{Board, Known, SHARDS, Share, Standing};
 use crate::telemetry::{Metrics, metrics};
 use exposition::{Builder, Families};
@@ -42,6 +43,8 @@ impl Peers {
         let mut out = Builder::with_namespace(&config.collect.namespace);
         if config.peers.registry.is_some() && !config.serve.redis_only {
             metrics::record_peers(metrics, &mut out);
+            let standing = self.share.standing.borrow().clone();
+            families::record(&self.board.status(), &standing, self.share.fence.is_open(), &mut out);
         }
         out.finish()
     }

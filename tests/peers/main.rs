@@ -1,8 +1,14 @@
-//! Copies of the exporter that share work by a real etcd.
+//! Copies of the exporter that share work by a real etcd: each is the loop alone, with somebody who follows it as one who
+//! collects would.
+//!
+//! What a newcomer would get wrong: the copies share one process and one runtime. Whoever is to be held up is its etcd.
+
+mod trouble;
 
 use redvigil::config::Config;
 use redvigil::config::document::Sources;
-use redvigil::peers::{Coordination, Seen, Shards, Share, Standing, World};
+use redvigil::peers::{Board, Coordination, SHARDS, Seen, Shards, Share, Standing, World};
+use redvigil::telemetry::events::Events;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -11,14 +17,18 @@ use tokio_util::sync::CancellationToken;
 
 struct Copy {
     share: Share,
+    board: Arc<Board>,
+    events: Arc<Events>,
+    publish: Arc<watch::Sender<Arc<Config>>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
     follower: JoinHandle<()>,
 }
 
-fn config(url: &str, id: &str) -> Config {
+fn config(url: &str, id: &str, more: &str) -> Config {
     let text = format!(
-        "registry: {{advertise: \"http://{id}\", etcd: {{endpoints: [\"{url}\"], ttl: 3s}}, sharding: {{settle: 1s}}}}\nglobal: {{scrape_interval: 1s}}\n"
+        "registry:\n  advertise: http://{id}\n  etcd: {{ endpoints: [\"{url}\"], ttl: 3s }}\n  sharding: {{ settle: 1s{more} }}\n\
+         global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n"
     );
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("r.yaml");
@@ -28,20 +38,25 @@ fn config(url: &str, id: &str) -> Config {
 }
 
 fn start(url: &str, id: &str) -> Copy {
-    let (publish, config) = watch::channel(Arc::new(config(url, id)));
+    begin(config(url, id, ""))
+}
+
+fn begin(config: Config) -> Copy {
+    let (publish, config) = watch::channel(Arc::new(config));
+    let (publish, events) = (Arc::new(publish), Arc::<Events>::default());
     let (hold, is_held) = watch::channel(false);
     let world = World {
         config,
         clients: Arc::default(),
         metrics: Arc::default(),
-        events: Arc::default(),
+        events: events.clone(),
         hold: is_held,
     };
-    let (coordination, share, _board) = Coordination::new(world);
+    let (coordination, share, board) = Coordination::new(world);
     let stop = CancellationToken::new();
     let token = stop.clone();
     let task = tokio::spawn(async move {
-        let _kept = (publish, hold);
+        let _kept = hold;
         coordination.run(token).await
     });
     let mut standing = share.standing.clone();
@@ -55,13 +70,30 @@ fn start(url: &str, id: &str) -> Copy {
             }
         }
     });
-    Copy { share, stop, task, follower }
+    Copy { share, board, events, publish, stop, task, follower }
 }
 
 impl Copy {
     fn standing(&self) -> Arc<Standing> {
         self.share.standing.borrow().clone()
     }
+
+    fn ours(&self) -> Shards {
+        self.standing().ours
+    }
+
+    /// Dies without a word.
+    fn die(&self) {
+        self.task.abort();
+        self.follower.abort();
+    }
+}
+
+/// All is somebody's, and nothing is on its way.
+fn is_shared(copies: &[&Copy]) -> bool {
+    let sum: usize = copies.iter().map(|copy| copy.ours().len()).sum();
+    let is_calm = |copy: &&Copy| copy.standing().leaving.is_empty() && copy.share.fence.is_open();
+    sum == SHARDS && copies.iter().all(is_calm)
 }
 
 async fn until(what: &str, is: impl Fn() -> bool) -> Duration {
@@ -89,8 +121,7 @@ async fn three_share_and_survive() {
             && a.standing().leaving.is_empty()
     })
     .await;
-    c.task.abort();
-    c.follower.abort();
+    c.die();
     until("crash: two have all", || counts(&[&a, &b]).iter().sum::<usize>() == 256).await;
     b.stop.cancel();
     until("stop: one has all", || a.standing().ours == Shards::ALL).await;

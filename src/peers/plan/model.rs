@@ -119,7 +119,6 @@ struct Node {
     /// How much its watch lags behind, in ticks of what happened.
     lag: usize,
     number: u64,
-    leaving: Shards,
     /// Standings that the collector has not followed yet: when it does, number, what it collects from then on.
     pending: VecDeque<(Instant, u64, Shards)>,
     collects: Shards,
@@ -128,8 +127,6 @@ struct Node {
     alive: Instant,
     /// It does nothing until then.
     stalls: Instant,
-    /// Claims that came true.
-    claimed: usize,
 }
 
 impl Node {
@@ -145,13 +142,11 @@ impl Node {
             heard: 0,
             lag: 0,
             number: 0,
-            leaving: Shards::NONE,
             pending: VecDeque::new(),
             collects: Shards::NONE,
             seen: Seen::default(),
             alive: now,
             stalls: now,
-            claimed: 0,
         };
         node.hear(etcd, now, 0);
         node
@@ -180,14 +175,14 @@ impl Node {
             return;
         }
         // The keep-alive.
-        if !etcd.leases.contains_key(&self.lease) {
-            let before = self.claims.under(self.lease);
-            let (id, claimed) = (self.id.clone(), self.claimed);
-            *self = Self::new(&id, etcd, now, 100, before);
-            self.claimed = claimed;
-        } else if now >= self.alive + TTL / 3 {
-            etcd.leases.insert(self.lease, now + TTL);
-            self.alive = now;
+        match etcd.leases.get_mut(&self.lease) {
+            Some(end) if now >= self.alive + TTL / 3 => (*end, self.alive) = (now + TTL, now),
+            Some(_) => {}
+            None => {
+                let before = self.claims.under(self.lease);
+                let id = self.id.clone();
+                *self = Self::new(&id, etcd, now, 100, before);
+            }
         }
         self.hear(etcd, now, self.lag);
         // The collector.
@@ -210,7 +205,6 @@ impl Node {
         let ours = self.claims.under(self.lease);
         let collects: Shards = ours.iter().filter(|shard| !step.leaving.has(*shard)).collect();
         self.number += 1;
-        self.leaving = step.leaving;
         let late = TICK * random.u32(0..6);
         let at = self.pending.back().map_or(now + late, |(at, ..)| (now + late).max(*at));
         self.pending.push_back((at, self.number, collects));
@@ -221,7 +215,6 @@ impl Node {
                 if random.u8(0..10) > 0 {
                     self.claims.put(shard, Claim { owner: self.id.clone(), mod_revision, lease: self.lease });
                 }
-                self.claimed += 1;
             }
         }
         for shard in step.release.iter() {
