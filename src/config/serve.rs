@@ -20,6 +20,8 @@ pub struct Serve {
     pub prefer_openmetrics: bool,
     /// `--web.config.file`: TLS and users in the schema of the Prometheus exporter toolkit.
     pub web_config: Option<PathBuf>,
+    /// `--web.enable-runtime-api`: whether settings may be changed by `/api/v1/runtime`.
+    pub runtime_api: bool,
     /// TLS from the peer's flags.
     pub tls: Option<ServerTls>,
     /// Basic auth from the peer's flags.
@@ -48,6 +50,7 @@ impl Default for Serve {
             redis_only: false,
             prefer_openmetrics: false,
             web_config: None,
+            runtime_api: false,
             tls: None,
             basic_auth: None,
             max_requests: 512,

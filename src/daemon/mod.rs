@@ -2,6 +2,7 @@
 //!
 //! - [`tasks`]: everything that runs for long
 //! - [`reload`]: the owner of the configuration
+//! - `first`: the configuration of a start
 //! - [`systemd`]: sockets from it, and what it wants to hear
 //!
 //! - [`state`]: where state is kept
@@ -10,6 +11,7 @@
 //! sockets close, requests under way finish, and the collections are dropped: all within [`GRACE`]. A second signal ends it at
 //! once.
 
+mod first;
 pub mod reload;
 pub mod state;
 pub mod systemd;
@@ -28,10 +30,13 @@ use crate::scrape::{Feed, Fleet, KeyScans, Store, once};
 use crate::serve::connections::Connections;
 use crate::serve::file_sd::FileSd;
 use crate::serve::peers::Peers;
-use crate::serve::reload::Wanted;
+use crate::serve::reload::{Report, Wanted};
 use crate::serve::web::Web;
 use crate::serve::{self, Room, State, listen};
+use crate::source;
+use crate::source::last_good::LastGood;
 use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Cause;
 use crate::telemetry::{Metrics, log};
 use anyhow::{Context as _, Result, bail};
 use reload::Reloader;
@@ -119,11 +124,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything, in the order of the data. No server is contacted.
+    /// Starts everything, in the order of the data. No server is contacted, but for that of a remote document.
     pub async fn start(config: Config, inherited: Vec<Inherited>) -> Result<Self> {
         let metrics = Arc::<Metrics>::default();
-        let web = Arc::new(Web::open(&config.serve, metrics.clone())?);
         let clients = Arc::<tls::Clients>::default();
+        let root = state::folder(&config.deliver, |name| std::env::var_os(name));
+        let kept = config.remote.as_ref().map(|remote| LastGood::new(&root, remote));
+        let (config, document) = first::configuration(config, &clients, kept.as_ref()).await?;
+        let web = Arc::new(Web::open(&config.serve, metrics.clone())?);
         check_tls(&config, &clients)?;
         let listeners = match inherited.is_empty() {
             true => listen::bind(&config.serve.listen).await?,
@@ -139,7 +147,7 @@ impl Daemon {
 
         let (outlet, inlet) = Outlet::new();
         let world = deliver::outputs::World {
-            root: state::folder(&config.deliver, |name| std::env::var_os(name)),
+            root,
             storage: Arc::new(deliver::queue::disk::Disk),
             clients: clients.clone(),
             metrics: metrics.clone(),
@@ -156,13 +164,30 @@ impl Daemon {
 
         let (publish, config) = watch::channel(Arc::new(config));
         let (reloads, wanted) = mpsc::channel(RELOADS);
-        let reloader = Reloader {
+        let (report, is_reported) = watch::channel(Arc::new(Report::start(SystemTime::now())));
+        let (files, followed) = watch::channel(vec![]);
+        let (publish_seen, changed) = watch::channel(source::file::Seen::new());
+        tasks.start("files", source::file::follow(followed, publish_seen));
+        let remote = config.borrow().remote.clone();
+        let remote_state = remote.map(|remote| {
+            let known = source::State { latest: document, ..source::State::default() };
+            let (publish, state) = watch::channel(known);
+            tasks.start("remote document", source::follow(remote, clients.clone(), publish));
+            state
+        });
+        let reloader = Reloader::new(reload::World {
             publish,
+            report,
             outputs: outputs.clone(),
             web: web.clone(),
             metrics: metrics.clone(),
+            events: events.clone(),
             wanted,
-        };
+            remote: remote_state,
+            kept,
+            files,
+            changed,
+        });
         tasks.start("reload", reloader.run());
 
         let (publish, topology) = watch::channel(Arc::<Topology>::default());
@@ -238,6 +263,7 @@ impl Daemon {
             ready: is_ready,
             web,
             reloads: reloads.clone(),
+            report: is_reported,
             room,
             outputs,
             peers,
@@ -256,7 +282,8 @@ impl Daemon {
     /// Reads the files again. The outcome is in the log and in the metrics.
     pub async fn reload(&self) {
         let (answer, answered) = oneshot::channel();
-        if self.reloads.send(Wanted { answer }).await.is_ok() {
+        let wanted = Wanted::Reload { cause: Cause::Signal, answer };
+        if self.reloads.send(wanted).await.is_ok() {
             let _ = answered.await;
         }
     }

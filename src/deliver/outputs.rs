@@ -333,8 +333,11 @@ impl Delivery {
             && old.queue.lanes == output.queue.lanes
             && running.interval == self.interval;
         running.output = output.clone();
-        if !is_same_course || running.stop.is_cancelled() {
+        if !is_same_course || running.stop.is_cancelled() && !old.paused {
             running.turn(self.interval, self.world.clients.clone());
+        }
+        if old.paused != output.paused {
+            running.pause(output.paused);
         }
         running.send(&self.world.metrics);
         Ok(())
@@ -415,7 +418,7 @@ impl Running {
                 error!(error = %fault, output = %self.output.name, "a sender panicked: please report this");
             }
         }
-        if self.stop.is_cancelled() {
+        if self.output.paused || self.stop.is_cancelled() {
             return;
         }
         let free = self.queue.lanes();
@@ -438,6 +441,16 @@ impl Running {
         self.interval = interval;
         self.course = course(&self.output, &self.queue, interval, clients);
         (self.stop, self.until) = (CancellationToken::new(), Arc::default());
+    }
+
+    /// Stops or goes on sending; what was known of it stays. What is under way ends.
+    fn pause(&mut self, is_paused: bool) {
+        info!(output = %self.output.name, paused = is_paused, "sending");
+        if is_paused {
+            self.stop.cancel();
+        } else {
+            (self.stop, self.until) = (CancellationToken::new(), Arc::default());
+        }
     }
 
     /// Tells that it became well, or is no more.

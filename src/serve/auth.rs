@@ -86,6 +86,11 @@ impl Users {
         Self { known, checker, decoy }
     }
 
+    /// Whether there is anybody; else everybody may ask.
+    pub fn are_listed(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// Whether a request with this `Authorization` may go on.
     pub async fn check(&self, authorization: Option<&HeaderValue>) -> Verdict {
         if self.known.is_empty() {

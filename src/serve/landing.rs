@@ -15,11 +15,22 @@ pub async fn page(state: State) -> Response<Body> {
         true => "",
         false => "<p><a href=\"/api/v1/outputs\">Outputs</a></p>\n",
     };
+    let reload = match &state.report.borrow().reason {
+        None => String::new(),
+        Some(reason) => {
+            format!("<p>The last reload failed, and what ran before goes on: {}</p>\n", escaped(reason))
+        }
+    };
     let html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\
-         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n{outputs}</body>\n</html>\n"
+         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n{outputs}<p><a href=\"/api/v1/config\">Configuration</a></p>\n{reload}</body>\n</html>\n"
     );
     let mut response = Response::new(Body::from(html));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response
+}
+
+/// A text as HTML shows it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod config;
 pub mod connections;
 pub mod discovery;
 pub mod encode;
@@ -25,6 +26,7 @@ pub mod peers;
 pub mod query;
 pub mod reload;
 pub mod response;
+pub mod runtime;
 pub mod scrape;
 pub mod targets;
 pub mod web;
@@ -37,6 +39,7 @@ use crate::scrape::{Scraper, Store};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::Events;
 use auth::Verdict;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
@@ -49,7 +52,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use web::{Site, Web};
 
-/// The largest body of a request that is read, in bytes. No route needs one.
+/// The largest body of a request that is read, in bytes. Only `/api/v1/runtime` has use for one.
 const BODY: usize = 64 * 1024;
 
 /// How long a client may take to send a body.
@@ -78,6 +81,8 @@ pub struct State {
     pub web: Arc<Web>,
     /// The way to the daemon, for `/-/reload`.
     pub reloads: reload::Reloads,
+    /// How the last reload went.
+    pub report: watch::Receiver<Arc<reload::Report>>,
     /// Room for requests that ask servers.
     pub room: Room,
     /// Where samples are pushed to.
@@ -105,6 +110,10 @@ impl Room {
 /// What a request takes of the [`Room`]. Goes with the answer, and is free again when the client has that.
 #[derive(Clone)]
 struct Places(#[expect(dead_code, reason = "held, not looked at")] Arc<Vec<OwnedSemaphorePermit>>);
+
+/// The body of a request, among its extensions, where there is one.
+#[derive(Clone)]
+pub struct Content(pub Bytes);
 
 /// The future of a handler.
 pub type Handling = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -144,7 +153,8 @@ pub enum Cost {
 /// Stands for `--web.telemetry-path` in [`ROUTES`].
 pub const TELEMETRY: &str = "<telemetry path>";
 
-/// Every path that is answered; any other is 404. No method is refused but by `/-/reload`.
+/// Every path that is answered; any other is 404. No method is refused but by `/-/reload` and
+/// `/api/v1/runtime`.
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
     Route { path: TELEMETRY, access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(metrics::page(s, r)) },
@@ -155,6 +165,8 @@ pub static ROUTES: &[Route] = &[
     Route { path: "/api/v1/targets", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::targets(s)) },
     Route { path: "/api/v1/events", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(api::events(s)) },
     Route { path: "/api/v1/outputs", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(outputs::page(s)) },
+    Route { path: "/api/v1/config", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(config::page(s)) },
+    Route { path: "/api/v1/runtime", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(runtime::page(s, r)) },
     Route { path: "/api/v1/peers", access: Access::Users, cost: Cost::Light, handler: |s, _| Box::pin(peers::page(s)) },
     Route { path: "/-/metrics", access: Access::Users, cost: Cost::Light, handler: |s, r| Box::pin(fleet::own_page(s, r)) },
     Route { path: "/discover-cluster-nodes", access: Access::Users, cost: Cost::Own, handler: |s, r| Box::pin(discovery::page(s, r)) },
@@ -187,7 +199,7 @@ async fn guarded(state: State, site: &Site, request: Request<Incoming>) -> Resul
         check_user(site, request.headers().get(AUTHORIZATION)).await?;
     }
     let route = route.ok_or(Refusal::NotFound)?;
-    let request = without_body(request).await?;
+    let request = with_content(request).await?;
     let place = |room: &Arc<Semaphore>| room.clone().try_acquire_owned().map_err(|_| Refusal::Overloaded);
     let places = match route.cost {
         Cost::Light => vec![],
@@ -220,9 +232,9 @@ async fn check_user(site: &Site, authorization: Option<&HeaderValue>) -> Result<
     }
 }
 
-/// Reads a body to its end, so that the connection can go on, and forgets it.
-async fn without_body(request: Request<Incoming>) -> Result<Request<()>, Refusal> {
-    let (parts, mut body) = request.into_parts();
+/// Reads a body to its end, so that the connection can go on.
+async fn with_content(request: Request<Incoming>) -> Result<Request<()>, Refusal> {
+    let (mut parts, mut body) = request.into_parts();
     if body.is_end_stream() {
         return Ok(Request::from_parts(parts, ()));
     }
@@ -230,16 +242,19 @@ async fn without_body(request: Request<Incoming>) -> Result<Request<()>, Refusal
         return Err(Refusal::LargeBody);
     }
     let read = async {
-        let mut size = 0;
+        let mut content = BytesMut::new();
         while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            size += frame.map_err(|_| Refusal::BrokenBody)?.data_ref().map_or(0, |data| data.len());
-            if size > BODY {
-                return Err(Refusal::LargeBody);
+            if let Some(data) = frame.map_err(|_| Refusal::BrokenBody)?.data_ref() {
+                if content.len() + data.len() > BODY {
+                    return Err(Refusal::LargeBody);
+                }
+                content.extend_from_slice(data);
             }
         }
-        Ok(())
+        Ok(content.freeze())
     };
-    tokio::time::timeout(BODY_TIME, read).await.map_err(|_| Refusal::SlowBody)??;
+    let content = tokio::time::timeout(BODY_TIME, read).await.map_err(|_| Refusal::SlowBody)??;
+    parts.extensions.insert(Content(content));
     Ok(Request::from_parts(parts, ()))
 }
 

@@ -9,7 +9,7 @@
 
 use super::auth::{Checker, Users};
 use crate::config::Serve;
-use crate::config::web::{RateLimit, TlsServer, WebConfig};
+use crate::config::web::{ClientAuth, RateLimit, TlsServer, WebConfig};
 use crate::net::tls::{self, Stamp};
 use crate::telemetry::{Metrics, log};
 use hyper::header::{HeaderName, HeaderValue};
@@ -61,6 +61,15 @@ pub struct Site {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How often all together may ask.
     pub rate: Option<Rate>,
+    /// Whether callers must have a certificate that is verified.
+    wants_certificates: bool,
+}
+
+impl Site {
+    /// Whether callers have to say who they are: by a password, or by a certificate that is verified.
+    pub fn asks_who(&self) -> bool {
+        self.wants_certificates || self.users.are_listed()
+    }
 }
 
 impl Web {
@@ -167,6 +176,10 @@ fn load(source: &Serve, checker: &Arc<Checker>, stamps: &mut Vec<Stamp>) -> Resu
         users: Users::new(source.basic_auth.as_ref(), &config.users, checker.clone()),
         headers: config.headers.iter().filter_map(header).collect(),
         rate: config.rate_limit.map(Rate::new),
+        wants_certificates: config
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_auth == ClientAuth::RequireAndVerify),
     })
 }
 

@@ -41,6 +41,8 @@ pub enum Kind {
     Discovery,
     /// An output became live, degraded …; it stands where else the service is.
     Output,
+    /// The configuration changed, or something was said for the moment.
+    Config,
     /// Other copies of this exporter came or went, or the way to etcd; it is about no service.
     Peers,
 }
@@ -54,6 +56,7 @@ impl Kind {
             Self::Topology => "topology",
             Self::Discovery => "discovery",
             Self::Output => "output",
+            Self::Config => "config",
             Self::Peers => "peers",
         }
     }

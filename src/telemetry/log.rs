@@ -2,6 +2,7 @@
 
 use crate::config::telemetry::{Format, Level, Telemetry};
 use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -10,23 +11,40 @@ use tracing_subscriber::fmt::time::{FormatTime, UtcTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Registry, reload};
 
 /// Starts logging. To be called once, before anything logs; a second call changes nothing.
 pub fn start(config: &Telemetry) {
-    let level = match config.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
-    // What libraries say is of use only to those who mend them, and may hold what a peer sent.
-    let filter = Targets::new().with_target("redvigil", level).with_default(LevelFilter::WARN.min(level));
+    let (filter, handle) = reload::Layer::new(filter(config.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let _ = match config.format {
         Format::Logfmt => registry.with(lines.event_format(Line::Logfmt)).try_init(),
         Format::Json => registry.with(lines.event_format(Line::Json)).try_init(),
     };
+    let _ = FILTER.set(handle);
+}
+
+/// The filter of the process, of which there is one, like its log.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// Logs so much from now on.
+pub fn set_level(level: Level) {
+    if let Some(handle) = FILTER.get() {
+        // It is gone only where logging is.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+fn filter(level: Level) -> Targets {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    // What libraries say is of use only to those who mend them, and may hold what a peer sent.
+    Targets::new().with_target("redvigil", level).with_default(LevelFilter::WARN.min(level))
 }
 
 /// An error and its causes in one line, as an edge says them.

@@ -36,6 +36,85 @@ impl Flag {
     }
 }
 
+/// A number that is set: whole, or of seconds.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Says what it is now.
+    pub fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The start of the process.
+    Start,
+    /// SIGHUP.
+    Signal,
+    /// `/-/reload`.
+    Request,
+    /// The file changed.
+    File,
+    /// The remote document changed.
+    Remote,
+    /// A file changed that a document or flag names.
+    Named,
+    /// `PATCH /api/v1/runtime`.
+    Runtime,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Start, Self::Signal, Self::Request, Self::File, Self::Remote, Self::Named, Self::Runtime];
+
+    /// Its word: the label `source`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Request => "request",
+            Self::File => "file",
+            Self::Remote => "remote",
+            Self::Named => "named_file",
+            Self::Runtime => "runtime",
+        }
+    }
+}
+
+/// What came of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Something is new.
+    Applied,
+    /// Nothing is.
+    Unchanged,
+    /// What ran before goes on.
+    Failed,
+}
+
+impl Reload {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Failed];
+
+    /// Its word: the label `outcome`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Everything that we count about ourselves.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -57,6 +136,14 @@ pub struct Metrics {
     pub reload_failures: Counter,
     /// Whether the last reload failed.
     pub reload_failed: Flag,
+    /// Reloads by cause and outcome, in the order of [`Cause::ALL`] and [`Reload::ALL`].
+    pub reloads: [[Counter; Reload::ALL.len()]; Cause::ALL.len()],
+    /// When the configuration was taken that runs: milliseconds since 1970.
+    pub config_since: Gauge,
+    /// The hash of the configuration that runs.
+    pub config_hash: Gauge,
+    /// How many settings are said for the moment.
+    pub config_overrides: Gauge,
     /// Whether the web config file or the certificates that are there now cannot be used.
     pub web_reload_failed: Flag,
     /// Rounds that were not begun because the fence was closed.
@@ -95,6 +182,20 @@ static RELOADED: Desc = Desc::gauge(
     "redvigil_config_last_reload_successful",
     "Whether the last reload succeeded; 1 where there was none.",
 );
+static RELOADS: Desc =
+    Desc::counter("redvigil_config_reloads_total", "Reloads by what asked for them and what came of them.")
+        .labels(&["source", "outcome"]);
+static CONFIG_SINCE: Desc = Desc::gauge(
+    "redvigil_config_last_reload_success_timestamp_seconds",
+    "When the configuration was read last without a failure; the start counts.",
+);
+static CONFIG_INFO: Desc = Desc::gauge(
+    "redvigil_config_info",
+    "The hash of the configuration that runs, the same for two exporters that do the same; always 1.",
+)
+.labels(&["hash"]);
+static CONFIG_OVERRIDES: Desc =
+    Desc::gauge("redvigil_config_overrides", "Settings that were said for the moment, by /api/v1/runtime.");
 static WEB_RELOADED: Desc = Desc::gauge(
     "redvigil_web_config_last_reload_successful",
     "Whether the web config file and the certificates that are there now are in use.",
@@ -121,7 +222,7 @@ static EXPORTER_BUILD: Desc =
         .labels(&["version", "commit_sha", "build_date", "golang_version"]);
 
 /// Every family of this file.
-pub fn descs() -> [&'static Desc; 15] {
+pub fn descs() -> [&'static Desc; 19] {
     [
         &BUILD,
         &DENIED,
@@ -132,6 +233,10 @@ pub fn descs() -> [&'static Desc; 15] {
         &TOO_SLOW,
         &RELOAD_FAILURES,
         &RELOADED,
+        &RELOADS,
+        &CONFIG_SINCE,
+        &CONFIG_INFO,
+        &CONFIG_OVERRIDES,
         &WEB_RELOADED,
         &PANICS,
         &FENCED,
@@ -159,6 +264,11 @@ pub fn record_build(out: &mut Builder) {
 }
 
 impl Metrics {
+    /// A reload came to an end.
+    pub fn reloaded(&self, cause: Cause, outcome: Reload) {
+        self.reloads[cause as usize][outcome as usize].increment();
+    }
+
     /// Records all of it.
     pub fn record(&self, out: &mut Builder) {
         let family = out.family(&BUILD);
@@ -175,6 +285,19 @@ impl Metrics {
         ] {
             out.push(desc, counter.get() as f64);
         }
+        let family = out.family(&RELOADS);
+        for (cause, counters) in Cause::ALL.into_iter().zip(&self.reloads) {
+            for (outcome, counter) in Reload::ALL.into_iter().zip(counters) {
+                // Most never happen.
+                if counter.get() > 0 {
+                    out.sample(family, &[cause.word(), outcome.word()], counter.get() as f64);
+                }
+            }
+        }
+        out.push(&CONFIG_SINCE, self.config_since.get() as f64 / 1000.0);
+        let family = out.family(&CONFIG_INFO);
+        out.sample(family, &[&format!("{:016x}", self.config_hash.get())], 1.0);
+        out.push(&CONFIG_OVERRIDES, self.config_overrides.get() as f64);
         for (desc, failed) in [(&RELOADED, &self.reload_failed), (&WEB_RELOADED, &self.web_reload_failed)] {
             out.push(desc, f64::from(u8::from(!failed.get())));
         }

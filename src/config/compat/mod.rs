@@ -20,7 +20,7 @@ pub mod prometheus;
 pub mod words;
 
 use super::document::reader::Files;
-use super::document::{Flags, Sources, Texts};
+use super::document::{Flags, Origin, Sources, Texts};
 pub use super::problem::{Problem, Warning};
 use super::problem::{UNSEEN, shown};
 use super::source::Remote;
@@ -226,6 +226,12 @@ fn with_documents(read: &mut Read, env: impl Fn(&str) -> Option<OsString>) -> Re
         idle: login.chain(cluster).map(|(said, why)| (said.place.clone(), why)).collect(),
     };
     let sources = Sources { file: read.document.take(), flags: Arc::new(flags) };
+    if read.config.remote.is_some() {
+        // It is fetched first, by who runs.
+        let mut config = read.config.clone();
+        config.origin = Some(Arc::new(Origin::of(sources)));
+        return Ok(config);
+    }
     let texts = Texts { file: sources.read()?, ..Texts::default() };
     let loaded = sources.load(&texts, &Files::default(), &env)?;
     if !loaded.config.discover.services.is_empty() {
@@ -258,6 +264,7 @@ fn check(mut args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Out
         read.problems.push(Problem { place: other.place.clone(), message });
     }
     read.document = Some(path.clone());
+    read.config.remote = None;
     match complete(read, env) {
         Outcome::Run(config, warnings) => {
             let (services, outputs) = (config.discover.services.len(), config.deliver.outputs.len());

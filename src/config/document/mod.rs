@@ -91,7 +91,7 @@ pub struct Texts {
 impl Sources {
     /// Whether there is any document.
     pub fn has_documents(&self) -> bool {
-        self.file.is_some()
+        self.file.is_some() || self.flags.config.remote.is_some()
     }
 
     /// The text of the file, where there is one. Costs a file read.
@@ -239,6 +239,13 @@ pub struct Origin {
     pub files: BTreeMap<PathBuf, Option<u64>>,
     /// All documents as one, without what flags say. May hold secrets.
     pub tree: Node,
+}
+
+impl Origin {
+    /// Before any document was read.
+    pub fn of(sources: Sources) -> Self {
+        Self { sources, texts: Texts::default(), files: BTreeMap::new(), tree: Node::nothing() }
+    }
 }
 
 /// Without what documents say.

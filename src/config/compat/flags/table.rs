@@ -572,6 +572,14 @@ pub static GROUPS: &[Group] = &[
                 }),
                 "Where Prometheus reaches us, for /sd/targets. Empty: the host that the request names.",
             ),
+            switch(
+                "web.enable-runtime-api",
+                "REDVIGIL_WEB_ENABLE_RUNTIME_API",
+                "false",
+                |d, v| d.config.serve.runtime_api = v,
+                "Let PATCH /api/v1/runtime change settings until the next start, for callers with a password or a client \
+                 certificate: docs/api.md.",
+            ),
             flag(
                 "web.config.file",
                 "REDVIGIL_WEB_CONFIG_FILE",
