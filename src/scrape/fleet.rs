@@ -28,14 +28,14 @@ use super::feed::Feed;
 use super::kin::{self, Kin};
 use super::moment::Moment;
 use super::once::Scraper;
-use super::round::{Ended, Round, put_down};
+use super::round::{Ended, Round, Rounds, put_down};
 use super::slot::Slot;
 use super::store::Store;
 use crate::config::Config;
 use crate::discover::merge::Identities;
 use crate::discover::service::View;
 use crate::discover::{Service, Topology};
-use crate::peers::{Duty, Known, SHARDS, Seen, Shards, Share, Standing, shard_of};
+use crate::peers::{Duty, Known, Seen, Shards, Share, Standing, shard_of};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::Events;
 use std::cmp::Reverse;
@@ -43,7 +43,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
@@ -96,64 +96,6 @@ struct Group {
     round: u64,
     /// Something happened while some were under way: another round follows at once.
     again: bool,
-}
-
-/// Rounds under way, and whose they are.
-struct Rounds {
-    tasks: JoinSet<Ended>,
-    /// Of which shard each is, and whether it began before that was to leave.
-    shards: HashMap<Id, (u8, bool)>,
-    /// How many there are of each shard.
-    running: Box<[usize]>,
-    /// Shards that are to leave.
-    leaving: Shards,
-}
-
-impl Rounds {
-    fn none() -> Self {
-        let (tasks, running) = (JoinSet::new(), vec![0; SHARDS].into());
-        Self { tasks, shards: HashMap::new(), running, leaving: Shards::NONE }
-    }
-
-    fn begin(&mut self, round: Round) {
-        let shard = shard_of(&round.key.0);
-        self.running[usize::from(shard)] += 1;
-        let task = self.tasks.spawn(round.run());
-        self.shards.insert(task.id(), (shard, false));
-    }
-
-    /// The next that ends; `None` where there are none.
-    async fn ended(&mut self) -> Option<Result<Ended, JoinError>> {
-        let ended = self.tasks.join_next_with_id().await?;
-        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        if let Some((shard, _)) = self.shards.remove(&id) {
-            let running = &mut self.running[usize::from(shard)];
-            *running = running.saturating_sub(1);
-        }
-        Some(ended.map(|(_, ended)| ended))
-    }
-
-    /// These shards are to leave from now on, or still.
-    fn follow(&mut self, leaving: Shards) {
-        let before = std::mem::replace(&mut self.leaving, leaving);
-        if before != leaving {
-            let leaves = |shard: u8| leaving.has(shard) && !before.has(shard);
-            self.shards
-                .values_mut()
-                .filter(|(shard, _)| leaves(*shard))
-                .for_each(|(_, is_old)| *is_old = true);
-        }
-    }
-
-    /// Whether a shard that is to leave is held up by what began before.
-    fn is_held_up(&self, shard: u8) -> bool {
-        self.shards.values().any(|held_up| *held_up == (shard, true))
-    }
-
-    /// Of these shards those that have some.
-    fn busy(&self, of: Shards) -> Shards {
-        of.iter().filter(|shard| self.running[usize::from(*shard)] > 0).collect()
-    }
 }
 
 /// What the fleet goes by, beside what it stands on.

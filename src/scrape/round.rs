@@ -1,4 +1,4 @@
-//! One round of a group: its members collected side by side, compared, and handed on.
+//! One round of a group, and all that are under way: its members collected side by side, compared, and handed on.
 //!
 //! What a newcomer would get wrong: a round that is under way is finished, whoever has the service by then, for that is
 //! waited for. But what is ours no more is not begun, and what was collected while the fence was closed is not handed on.
@@ -16,12 +16,13 @@ use crate::collect::run::Scope;
 use crate::config::Config;
 use crate::discover::merge::Identities;
 use crate::discover::{Service, Topology};
-use crate::peers::Fence;
+use crate::peers::{Fence, SHARDS, Shards, shard_of};
 use crate::resilience::breaker::Asker;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 
 /// When a round counts as late: those that have answered are handed on, and the others when they have.
@@ -59,6 +60,66 @@ pub(super) struct Ended {
     pub key: Key,
     /// What the members of a long list said their history is.
     pub histories: Vec<(Arc<Slot>, Id)>,
+}
+
+/// Rounds under way, and whose they are.
+pub(super) struct Rounds {
+    tasks: JoinSet<Ended>,
+    /// Of which shard each is, and whether it began before that was to leave.
+    shards: HashMap<task::Id, (u8, bool)>,
+    /// How many there are of each shard.
+    running: Box<[usize]>,
+    /// Shards that are to leave.
+    leaving: Shards,
+}
+
+impl Rounds {
+    /// None yet.
+    pub fn none() -> Self {
+        let (tasks, running) = (JoinSet::new(), vec![0; SHARDS].into());
+        Self { tasks, shards: HashMap::new(), running, leaving: Shards::NONE }
+    }
+
+    /// One more.
+    pub fn begin(&mut self, round: Round) {
+        let shard = shard_of(&round.key.0);
+        self.running[usize::from(shard)] += 1;
+        let task = self.tasks.spawn(round.run());
+        self.shards.insert(task.id(), (shard, false));
+    }
+
+    /// The next that ends; `None` where there are none.
+    pub async fn ended(&mut self) -> Option<Result<Ended, JoinError>> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        if let Some((shard, _)) = self.shards.remove(&id) {
+            let running = &mut self.running[usize::from(shard)];
+            *running = running.saturating_sub(1);
+        }
+        Some(ended.map(|(_, ended)| ended))
+    }
+
+    /// These shards are to leave from now on, or still.
+    pub fn follow(&mut self, leaving: Shards) {
+        let before = std::mem::replace(&mut self.leaving, leaving);
+        if before != leaving {
+            let leaves = |shard: u8| leaving.has(shard) && !before.has(shard);
+            self.shards
+                .values_mut()
+                .filter(|(shard, _)| leaves(*shard))
+                .for_each(|(_, is_old)| *is_old = true);
+        }
+    }
+
+    /// Whether a shard that is to leave is held up by what began before.
+    pub fn is_held_up(&self, shard: u8) -> bool {
+        self.shards.values().any(|held_up| *held_up == (shard, true))
+    }
+
+    /// Of these shards those that have some.
+    pub fn busy(&self, of: Shards) -> Shards {
+        of.iter().filter(|shard| self.running[usize::from(*shard)] > 0).collect()
+    }
 }
 
 impl Round {

@@ -6,11 +6,12 @@ use crate::collect::facts::Id;
 use crate::config::deliver::{Auth, Destination, Endpoint, Output, Queue, Url, Version};
 use crate::config::{Address, discover};
 use crate::discover::fixed::member;
-use crate::peers::{Fence, Peer};
+use crate::peers::{Fence, Peer, SHARDS};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
 use std::time::SystemTime;
 use testbed::{Action, ScriptedServer};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// Long enough for whatever happens to happen, where it is waited for.
