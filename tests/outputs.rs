@@ -23,11 +23,6 @@ fn families(text: &str) -> BTreeSet<&str> {
     words.filter(|word| word.starts_with("redvigil_output_")).collect()
 }
 
-/// What stands behind this in each line that begins with it.
-fn after<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
-    text.lines().filter_map(|line| line.trim_start().strip_prefix(start)).collect()
-}
-
 #[test]
 fn every_promise_is_a_test() {
     let mut sources = vec![];

@@ -176,7 +176,7 @@ mod tests {
             let place = args[2].split('=').next().unwrap_or_default();
             check(&args, (2, "", &format!("{place}: {twice}")));
         }
-        let keys = "global, credentials, services, scrape, health, breaker, discover, collect, outputs, web";
+        let keys = "global, credentials, services, scrape, health, breaker, discover, collect, outputs, registry, web, log";
         check(
             &["check", &bad],
             (
