@@ -233,7 +233,7 @@ health: { failures_to_down: 5 }
         let check = |key: &str, value: Option<Json>, origin: &str| {
             assert_eq!((&found(key).value, found(key).origin.as_str()), (&value, origin), "{key}");
         };
-        check("health.failures_to_down", Some(5.into()), "r.yaml:18");
+        check("health.failures_to_down", Some(5.into()), "r.yaml:16");
         check("health.failover_max", Some("1m".into()), DEFAULT);
         check("collect.client_list", Some(true.into()), "--export-client-list");
         check("log.level", Some("debug".into()), "runtime");
