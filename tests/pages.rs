@@ -9,12 +9,20 @@ const API: &str = include_str!("../docs/api.md");
 const API_SOURCE: &str = concat!(
     include_str!("../src/serve/api.rs"),
     include_str!("../src/serve/outputs.rs"),
+    include_str!("../src/serve/config.rs"),
+    include_str!("../src/serve/runtime.rs"),
     include_str!("../src/serve/peers.rs")
 );
 const SERVICES: &str = include_str!("../docs/services.md");
 
 /// Each table of the page, and the struct that it is about.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 21] = [
+    ("Config", "ConfigJson"),
+    ("Reload", "ReloadJson"),
+    ("Setting", "SettingJson"),
+    ("Runtime", "RuntimeJson"),
+    ("Refusal", "RefusalJson"),
+    ("Problem", "ProblemJson"),
     ("Service", "ServiceJson"),
     ("Failover", "FailoverJson"),
     ("Discovery", "DiscoveryJson"),
@@ -63,6 +71,7 @@ fn word(kind: &str) -> String {
         "String" | "&'static str" => "string".into(),
         "bool" => "bool".into(),
         "f64" | "u64" | "u32" | "u8" => "number".into(),
+        "serde_json::Value" | "Json" => "any".into(),
         "BTreeMap<String, String>" | "BTreeMap<String, u64>" => "object".into(),
         _ => match kind.strip_prefix("Vec<").and_then(|kind| kind.strip_suffix('>')) {
             Some(inner) => format!("list of {}", word(inner)),

@@ -48,8 +48,18 @@ pub fn config() -> String {
          too. What has no effect beside the rest is a warning with line and path: `check` tells it and ends with 0, \
          a start and a reload log it. A key without a value is as if it were not there. Anchors, aliases, tags and a second document are \
          refused. Paths are relative to the folder of the file.\n\n\
-         What the file does not say is as [the flags](flags.md) say. The file is read again at `POST /-/reload` and \
-         SIGHUP, with all that it names; one that has become wrong changes nothing.\n\n\
+         ## Layers and reload\n\n\
+         What is said later goes before what is said earlier: defaults, the file, the document of `--config.source`, variables, \
+         [flags](flags.md), and what is said for the moment by [`/api/v1/runtime`](api.md). Mappings are merged key by key; `services` and `outputs` \
+         item by item, by `name`; any other list is taken whole. `key: null` takes back what an earlier document said. A key that a flag or \
+         variable says, too, is without effect, and a warning says so. Problems name document and line, whichever it is. Paths in a remote \
+         document begin at the folder of the file, too; without one, where the process runs.\n\n\
+         The file, the remote document, and files with passwords and scripts are followed: what changes is in effect within a second, without a \
+         restart, and what it is not about goes on as it was. `POST /-/reload` and SIGHUP read all of it again. Whatever is wrong changes \
+         nothing; the log, `/`, [`/api/v1/config`](api.md) and `redvigil_config_last_reload_successful` say what. A remote document that was good is \
+         kept below `--storage.path`, and used at a start when nobody answers within ten seconds.\n\n\
+         Keys with *runtime* behind them may be said for the moment; a change of one with *restart* counts at the next start, and the log says so \
+         when it comes. Flags and variables are read at the start alone.\n\n\
          `redvigil migrate [--prometheus prometheus.yml] [flags]` writes such a file from the flags, variables and \
          password file of a redis_exporter, and from the jobs of the Prometheus that asks it for many targets. What \
          could not be carried over, such as jobs whose targets no exporter is asked for, is told on stderr and stands \
@@ -73,7 +83,10 @@ fn describe(rows: &[Row], path: &str, page: &mut String) {
             (false, false) => "a mapping",
         };
         let default = if row.required { "must be given".into() } else { code(&cell(row.default.into())) };
-        let cells = [kind, row.meaning].map(|text| cell(text.into()));
+        let marks = [(row.tunable, " *runtime*"), (row.restart, " *restart*")];
+        let marks: String = marks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, mark)| mark).collect();
+        let meaning = format!("{}{marks}", row.meaning);
+        let cells = [kind, &meaning].map(|text| cell(text.into()));
         page.push_str(&format!("| `{path}{}` | {} | {default} | {} |\n", row.key, cells[0], cells[1]));
     }
     for row in rows.iter().filter(|row| !row.nested.is_empty() && !is_told_elsewhere(path, row)) {

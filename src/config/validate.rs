@@ -16,6 +16,8 @@ pub const ROUTES: &[&str] = &[
     "/api/v1/services",
     "/api/v1/targets",
     "/api/v1/events",
+    "/api/v1/config",
+    "/api/v1/runtime",
     "/discover-cluster-nodes",
     "/health",
     "/-/healthy",

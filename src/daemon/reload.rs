@@ -105,8 +105,8 @@ impl Reloader {
             let settings = effective::settings(origin, &rows());
             reloader.at_start = effective::at_start(&settings);
             reloader.world.metrics.config_hash.set(effective::hash(&settings));
-            reloader.seen = hashes(&origin);
-            reloader.follow(&origin, origin.files.keys());
+            reloader.seen = hashes(origin);
+            reloader.follow(origin, origin.files.keys());
         }
         reloader.world.metrics.config_since.set(milliseconds(SystemTime::now()));
         reloader
@@ -374,12 +374,11 @@ struct Fresh {
     change: String,
 }
 
+/// What documents come to, where that is new, and which files were read.
+type Outcome = (Result<Option<Fresh>, Vec<Problem>>, BTreeMap<PathBuf, Option<u64>>);
+
 /// Reads these documents and compares; `None`: nothing is new. And which files were read, in any case.
-fn load(
-    running: &Config,
-    origin: &Origin,
-    texts: &Texts,
-) -> (Result<Option<Fresh>, Vec<Problem>>, BTreeMap<PathBuf, Option<u64>>) {
+fn load(running: &Config, origin: &Origin, texts: &Texts) -> Outcome {
     if *texts == origin.texts {
         let files = Files::default();
         for path in origin.files.keys() {

@@ -16,6 +16,9 @@ static STATE: Desc = Desc::gauge(
     "What the output is doing: 0 live, 1 retrying, 2 degraded, 3 probing, 4 recovering; of several lanes the worst.",
 )
 .labels(LABEL);
+static PAUSED: Desc =
+    Desc::gauge("redvigil_output_paused", "Whether nothing is to be sent there for the time being.")
+        .labels(LABEL);
 static TRANSITIONS: Desc =
     Desc::counter("redvigil_output_state_transitions_total", "Changes of state of a lane of the output.")
         .labels(&["output", "from", "to"]);
@@ -147,9 +150,10 @@ static LOST: Desc = Desc::counter(
 );
 
 /// Every family of this file.
-pub fn descs() -> [&'static Desc; 32] {
+pub fn descs() -> [&'static Desc; 33] {
     [
         &STATE,
+        &PAUSED,
         &TRANSITIONS,
         &RECOVERED,
         &ACCEPTED,
@@ -199,6 +203,7 @@ pub fn record(outputs: &Outputs, out: &mut Builder) {
 fn record_output(shown: &Shown, out: &mut Builder) {
     let (status, view) = (shown.queue.status(), shown.board.view());
     let mut page = Page { name: &shown.output.name, out };
+    page.put(&PAUSED, f64::from(u8::from(shown.output.paused)));
     page.queue(&status, &view, shown.output.queue.min_free);
     page.disk(&status);
     page.sending(&status, &view);

@@ -34,7 +34,7 @@ struct OutputJson {
     url: String,
     /// What is spoken now; null before the first request.
     format: Option<&'static str>,
-    /// That of the lane which is worst off.
+    /// That of the lane which is worst off; `paused` where nothing is to be sent.
     state: &'static str,
     reason: Option<&'static str>,
     since: f64,
@@ -121,7 +121,10 @@ fn output_json(shown: &Shown) -> OutputJson {
         },
         url: output.endpoint().url.to_string(),
         format: view.format.map(|format| format.word()),
-        state: worst.map_or(Sending::Live, |lane| lane.state).word(),
+        state: match output.paused {
+            true => "paused",
+            false => worst.map_or(Sending::Live, |lane| lane.state).word(),
+        },
         reason: worst.and_then(|lane| lane.reason).map(|reason| reason.word()),
         since: worst.map_or(0.0, |lane| seconds(lane.since)),
         lag_seconds: view.lag().as_secs_f64(),

@@ -20,6 +20,7 @@
 //! - `health`: a hiccup told from an outage
 //! - `resharding`: a Cluster that changes while it is watched
 //! - `services`: a fleet as it is served, and another configuration without a restart
+//! - `reload`: a configuration that changes while it runs
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
@@ -50,6 +51,7 @@ mod prometheus;
 mod push;
 mod random;
 mod refusals;
+mod reload;
 mod resharding;
 mod retry;
 mod secrets;

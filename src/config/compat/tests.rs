@@ -173,6 +173,7 @@ fn every_flag_reaches_its_field() {
         ("registry.weight", "7", "weight: Some(7)"),
         ("web.external-address", "Me:1", r#"external_address: Some("me:1")"#),
         ("web.config.file", &pem, &format!("web_config: Some({pem:?})")),
+        ("web.enable-runtime-api", "true", "runtime_api: true"),
         ("tls-server-cert-file", &pem, &format!("cert_file: {pem:?}, key_file: {lua:?}")),
         ("tls-server-key-file", &lua, &format!("cert_file: {pem:?}, key_file: {lua:?}")),
         ("tls-server-ca-cert-file", &pem, &format!("client_ca_file: Some({pem:?})")),

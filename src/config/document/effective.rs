@@ -162,3 +162,103 @@ fn seen(value: Json) -> Json {
         value => value,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::overrides::Overrides;
+    use super::super::reader::Files;
+    use super::super::{Flags, Other, Said, Sources, Text, Texts, rows};
+    use super::*;
+    use std::sync::Arc;
+
+    /// What a file and a flag come to, with secrets wherever one may stand.
+    fn origin(text: &str) -> Arc<Origin> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("secret"), "hunter2").expect("a file");
+        let said = Said {
+            key: "collect.client_list".into(),
+            place: "--export-client-list".into(),
+            text: "true".into(),
+        };
+        let other = |name, value: Option<&str>, place: Option<&str>| Other {
+            name,
+            value: value.map(Into::into),
+            place: place.map(Into::into),
+        };
+        let others = vec![
+            other("namespace", Some("redis"), None),
+            other("redis.password", None, Some("REDIS_PASSWORD")),
+        ];
+        let flags = Flags { said: vec![said], others, ..Flags::default() };
+        let sources = Sources { file: Some(folder.path().join("r.yaml")), flags: Arc::new(flags) };
+        let overrides =
+            Overrides::default().patched(&serde_json::json!({"log": {"level": "debug"}}), &rows());
+        let texts = Texts {
+            file: Some(Text { name: "r.yaml".into(), text: text.into() }),
+            remote: None,
+            overrides: overrides.expect("may be said"),
+        };
+        let env = |name: &str| (name == "PW").then(|| "hunter2".into());
+        let loaded =
+            sources.load(&texts, &Files::default(), &env).unwrap_or_else(|problems| panic!("{problems:?}"));
+        loaded.config.origin.expect("it came from somewhere")
+    }
+
+    const SECRETS: &str = r#"
+credentials:
+  - { name: p, match: { hosts: [h] }, username: me, password: hunter2, sentinel_password: hunter2 }
+  - { name: q, match: { hosts: [i] }, password_file: secret }
+  - { name: r, match: { hosts: [j] }, password_env: PW, sentinel_password_env: PW }
+services:
+  - { name: a, instances: ["redis://me:hunter2@h:1", "k:2"], labels: { team: x } }
+  - { name: b, cluster: { seeds: ["rediss://:hunter2@h:1"] } }
+  - { name: c, sentinel: { master: m, addresses: ["redis://:hunter2@h:1"] } }
+outputs:
+  - name: one
+    remote_write: { url: "https://h/w?token=hunter2", bearer_token: hunter2, headers: { X-Key: hunter2 } }
+  - name: two
+    remote_write: { url: "https://h/w", basic_auth: { username: me, password: hunter2 } }
+  - { name: three, otlp: { endpoint: "https://h", headers: { X-Key: hunter2 }, bearer_token: hunter2 } }
+health: { failures_to_down: 5 }
+"#;
+
+    #[test]
+    fn no_secret_is_shown_wherever_it_stands() {
+        let settings = settings(&origin(SECRETS), &rows());
+        let shown = format!("{settings:?}");
+        assert!(SECRETS.matches("hunter2").count() > 10 && !shown.contains("hunter"), "{shown}");
+        let found = |key: &str| {
+            settings.iter().find(|setting| setting.key == key).unwrap_or_else(|| panic!("no {key}"))
+        };
+        let check = |key: &str, value: Option<Json>, origin: &str| {
+            assert_eq!((&found(key).value, found(key).origin.as_str()), (&value, origin), "{key}");
+        };
+        check("health.failures_to_down", Some(5.into()), "r.yaml:16");
+        check("health.failover_max", Some("1m".into()), DEFAULT);
+        check("collect.client_list", Some(true.into()), "--export-client-list");
+        check("log.level", Some("debug".into()), "runtime");
+        check("--namespace", Some("redis".into()), DEFAULT);
+        check("--redis.password", None, "REDIS_PASSWORD");
+        check("credentials.p.password", None, "r.yaml:3");
+        check("credentials.p.username", Some("me".into()), "r.yaml:3");
+        check("services.a.instances", Some(serde_json::json!([HIDDEN, "k:2"])), "r.yaml:7");
+        check("outputs.one.remote_write.url", Some(HIDDEN.into()), "r.yaml:12");
+        check("outputs.two.remote_write.url", Some("https://h/w".into()), "r.yaml:14");
+    }
+
+    #[test]
+    fn the_hash_is_that_of_what_is_done() {
+        let of = |text: &str| hash(&settings(&origin(text), &rows()));
+        let two = [
+            "services: [{name: a, instances: [h]}, {name: b, instances: [i]}]",
+            "services: [{name: b, instances: [i]}, {name: a, instances: [h]}]",
+        ];
+        assert_eq!(of(two[0]), of(two[1]), "the order and the lines are nothing");
+        assert_ne!(of(two[0]), of("services: [{name: a, instances: [h]}]"));
+        // A password is no part of it: it could be guessed.
+        let with = |password: &str| {
+            of(&format!("credentials: [{{name: p, match: {{hosts: [h]}}, password: {password}}}]"))
+        };
+        assert_eq!(with("one"), with("two"));
+    }
+}

@@ -187,7 +187,8 @@ const HEADERS: Field<ReceiverDraft> = field(
     }),
     "Headers of every request, beside those that we set ourselves: X-Scope-OrgID names the tenant to Mimir and Cortex, \
      THANOS-TENANT to Thanos. Values are kept secret.",
-);
+)
+.private();
 
 const BEARER_TOKEN: Field<ReceiverDraft> = field(
     "bearer_token",
