@@ -73,19 +73,21 @@ pub async fn first(
 
 /// A place that a document is read from.
 enum Source {
-    Etcd(etcd::Source),
-    Consul(consul::Source),
-    Nacos(nacos::Source),
+    Etcd(Box<etcd::Source>),
+    Consul(Box<consul::Source>),
+    Nacos(Box<nacos::Source>),
 }
 
 impl Source {
     fn new(remote: &Remote, clients: Arc<tls::Clients>) -> Self {
         match remote {
-            Remote::Etcd { etcd, key } => Self::Etcd(etcd::Source::new(etcd, key, clients)),
-            Remote::Consul { endpoint, key } => Self::Consul(consul::Source::new(endpoint, key, clients)),
+            Remote::Etcd { etcd, key } => Self::Etcd(Box::new(etcd::Source::new(etcd, key, clients))),
+            Remote::Consul { endpoint, key } => {
+                Self::Consul(Box::new(consul::Source::new(endpoint, key, clients)))
+            }
             Remote::Nacos { endpoint, user, id, group, namespace, api } => {
                 let what = nacos::What::new(id, group, namespace);
-                Self::Nacos(nacos::Source::new(endpoint, user.clone(), what, *api, clients))
+                Self::Nacos(Box::new(nacos::Source::new(endpoint, user.clone(), what, *api, clients)))
             }
         }
     }

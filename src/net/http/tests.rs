@@ -69,26 +69,22 @@ async fn a_host_that_does_not_answer_has_five_seconds() {
 }
 
 /// A server that says this to each request on its one connection, and then closes it.
-async fn answering(answers: &'static [&'static str]) -> Endpoint {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-    let url = Url {
-        secure: false,
-        host: "127.0.0.1".into(),
-        port: listener.local_addr().expect("an address").port(),
-        path: "/".into(),
-    };
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("a client");
+fn answering(answers: &'static [&'static str]) -> Endpoint {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    let url = Url { secure: false, host: "127.0.0.1".into(), port, path: "/".into() };
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
         for answer in answers {
             let mut asked = [0; 4096];
-            let read = stream.read(&mut asked).await.expect("a request");
+            let read = stream.read(&mut asked).expect("a request");
             assert!(
                 asked[..read].starts_with(b"GET /k?x=1 HTTP/1.1\r\n"),
-                "{:?}",
+                "{}",
                 asked[..read].escape_ascii()
             );
-            stream.write_all(answer.as_bytes()).await.expect("written");
+            stream.write_all(answer.as_bytes()).expect("written");
         }
     });
     let auth = crate::config::deliver::Auth::None;
@@ -98,7 +94,7 @@ async fn answering(answers: &'static [&'static str]) -> Endpoint {
 #[tokio::test]
 async fn who_fetches_gets_all_of_a_body_or_an_error() {
     async fn check(answers: &'static [&'static str], expected: &[Result<&'static str, &'static str>]) {
-        let endpoint = answering(answers).await;
+        let endpoint = answering(answers);
         let server = format!("127.0.0.1:{}", endpoint.url.port);
         let mut client = Client::new(&endpoint, Version::V1, Arc::default());
         let request = Request {
