@@ -169,18 +169,15 @@ impl Reloader {
 
     /// What asks for a reload among the files, where one holds something else.
     fn files_changed(&mut self, seen: Seen) -> Option<Cause> {
-        let known = std::mem::replace(&mut self.seen, seen);
         let file = self.world.publish.borrow().origin.as_ref().and_then(|origin| origin.sources.file.clone());
-        let mut is_named = false;
-        for (path, hash) in &self.seen {
-            if known.get(path) != Some(hash) {
-                if Some(path) == file.as_ref() {
-                    return Some(Cause::File);
-                }
-                is_named = true;
-            }
-        }
-        is_named.then_some(Cause::Named)
+        // What nobody has looked at yet is no news.
+        let news: Vec<_> =
+            seen.into_iter().filter(|(path, hash)| self.seen.get(path) != Some(hash)).collect();
+        let cause =
+            if news.iter().any(|(path, _)| Some(path) == file.as_ref()) { Cause::File } else { Cause::Named };
+        let is_news = !news.is_empty();
+        self.seen.extend(news);
+        is_news.then_some(cause)
     }
 
     /// Has the file followed, and these.
