@@ -212,8 +212,9 @@ impl Daemon {
         let (coordination, share, board) = Coordination::new(world);
         let (sharing, left) = (CancellationToken::new(), CancellationToken::new());
         let (stop, has_left) = (sharing.clone(), left.clone().drop_guard());
+        let in_consul = peers::consul::run(config.clone(), clients.clone(), events.clone(), stop.clone());
         tasks.start("peers", async move {
-            coordination.run(stop).await;
+            tokio::join!(coordination.run(stop), in_consul);
             drop(has_left);
             std::future::pending().await
         });

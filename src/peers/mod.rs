@@ -6,6 +6,7 @@
 //! - [`shards`]: services into 256 shards, by their names
 //! - [`share`]: what is ours, as those see it who collect; [`fence`]: until when that counts
 //! - [`known`]: who was there last, and who had what, for lists
+//! - [`consul`]: registration in Consul, beside all that
 //! - [`board`]: what is known of all that, for those who show it; [`families`] shows it; `hash`: whether two are configured alike
 //!
 //! What a newcomer would get wrong: who shares the work has no copy of the topology. What is ours is a matter of the names of
@@ -14,6 +15,7 @@
 pub mod assign;
 pub mod board;
 pub mod claims;
+pub mod consul;
 pub mod families;
 pub mod fence;
 mod hash;

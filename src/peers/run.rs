@@ -1,6 +1,6 @@
 //! The loop that registers us and holds our share, from one lease to the next.
 //!
-//! Without a registry in etcd all is ours and nothing is asked. With one, a [`Life`] lasts as long as a lease does; when it
+//! Without a registry in etcd all is ours and nothing is asked. With one, a `Life` lasts as long as a lease does; when it
 //! ends, what was ours is not any more, and another begins.
 //!
 //! What a newcomer would get wrong: etcd that does not answer ends nothing. What was ours stays ours as far as `on_etcd_loss`

@@ -2,7 +2,7 @@
 //!
 //! The members of one shard, of a short list, or of a long one that replicate from one another ([`Kin`]), form a
 //! `Group` and are collected in one round, so that both ends of a replication are read at the same time. Rounds are
-//! spread over the interval by the name of the group: each is due at the same moment of every interval ([`super::moment`]),
+//! spread over the interval by the name of the group: each is due at the same moment of every interval (`moment`),
 //! also after a restart, and whichever peer has it. When a service gets another master or new members, a round of theirs is
 //! made at once.
 //!
@@ -17,7 +17,7 @@
 //!   by the next within the TTL and one interval; of a crowd that is from the crash on. Nothing is doubled: a claim is free
 //!   only when nobody collects by it, or when somebody goes on though it has lost it, as `freeze` wants.
 //! - *A peer that lives gave it away*: at its moment, which is the one that the peer kept. Who came just before, when the
-//!   other one began nothing more, would be left out for an interval: within [`HANDOVER`] of an interval after its moment a
+//!   other one began nothing more, would be left out for an interval: within `HANDOVER` of an interval after its moment a
 //!   group has a round at once. It is rather a sample more than one less, and never one that is older than the last.
 //!
 //! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no

@@ -102,7 +102,7 @@ impl Watch {
         Self { session, place, stage: Stage::Shut, has_new_token: false }
     }
 
-    /// The next changes. Waits for them without end, but fails within [`QUIET`] and [`PATIENCE`] where etcd is gone.
+    /// The next changes. Waits for them without end, but fails within `QUIET` and `PATIENCE` where etcd is gone.
     ///
     /// After an error the next call opens the watch anew, at the next member where this one is to blame, and goes on behind
     /// the last change that was told: nothing is missed. Who calls again at once should pause. Only [`Error::Compacted`]

@@ -11,6 +11,7 @@
 //! * [`Arrivals`] is a receiver of remote write that tells what came in which order.
 //! * [`Etcd`] is a real etcd of one or more members, with users and TLS where asked for, and tells its whole history.
 //! * [`sharing`] judges what exporters that share work did.
+//! * [`Consul`] is a real Consul where there is one, else a double; [`Nacos`] is a double.
 //! * [`Exporter`] is our binary, or the peer's, beside them.
 //!
 //! Everything is synchronous and panics with one line where a test has to fail. Everything is ended by its
@@ -20,10 +21,13 @@
 mod arrivals;
 mod certificates;
 mod cluster;
+pub mod consul;
+mod double;
 pub mod etcd;
 mod exporter;
 mod farm;
 pub mod http;
+pub mod nacos;
 mod numbered;
 mod parts;
 mod port;
@@ -42,10 +46,12 @@ mod wait;
 pub use arrivals::{Arrival, Arrivals, Mood};
 pub use certificates::{Certificates, Identity};
 pub use cluster::{Cluster, Role};
+pub use consul::Consul;
 pub use etcd::{Etcd, EtcdBuilder};
 pub use exporter::{Exporter, ExporterBuilder, Finished};
 pub use farm::{Asked, Behaviour, Farm};
 pub use http::Response;
+pub use nacos::Nacos;
 pub use numbered::{Handed, Numbered};
 pub use parts::{Part, skipped};
 pub use port::Port;

@@ -43,6 +43,8 @@ pub enum Part {
     VictoriaMetrics,
     /// A receiver of OTLP.
     Rotel,
+    /// Consul 1.8, from a release of Debian that may go away. Optional.
+    Consul,
     /// etcd 3.4, Debian's.
     Etcd34,
     /// etcd 3.5.
@@ -53,7 +55,7 @@ pub enum Part {
 /// have there (empty: any), and whether tests may be skipped without it.
 type Row = (Part, &'static str, &'static str, &'static str, bool);
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 17] = [
     (Part::Redis62, "redis-6.2", "", "6.2.", false),
     (Part::Redis7, "redis-7", "/usr/bin/redis-server", "7.", false),
     (Part::Redis8, "redis-8", "", "8.", false),
@@ -68,6 +70,7 @@ const ROWS: [Row; 16] = [
     (Part::Prometheus3, "prometheus-3", "", "3.", true),
     (Part::VictoriaMetrics, "victoria-metrics", "", "1.", false),
     (Part::Rotel, "rotel", "", "0.", false),
+    (Part::Consul, "consul", "", "1.8", true),
     (Part::Etcd34, "etcd-3.4", "/usr/bin/etcd", "3.4", false),
     (Part::Etcd35, "etcd-3.5", "", "3.5", false),
 ];

@@ -1,7 +1,7 @@
 //! A real etcd: one member or several, with users and with TLS where a test asks for them.
 //!
 //! It keeps its ports and its data when a member is killed, so that the member comes back as the same one. What it has is
-//! asked by the JSON gateway ([`gateway`]), which shares no code with the client under test.
+//! asked by the JSON gateway (`gateway`), which shares no code with the client under test.
 //!
 //! What a newcomer would get wrong: the shortest TTL that etcd grants comes from its election time-out (2 s here), and a lease
 //! that ends is deleted up to half a second later.
