@@ -3,7 +3,7 @@
 use crate::follow::Following;
 use redvigil::source::Kind;
 use std::time::Duration;
-use testbed::{Etcd, Part};
+use testbed::{Etcd, Part, wait_until};
 
 const KEY: &str = "/redvigil/config";
 
@@ -65,7 +65,8 @@ fn the_loss_of_a_member_is_no_loss() {
     let following = Following::start(&url(&etcd, ""));
     following.until("a: 1");
     etcd.member(0).kill();
-    etcd.put(KEY, "a: 2", 0);
+    // There may be no leader for a moment.
+    wait_until("the others to take it", Duration::from_secs(30), || etcd.try_put(KEY, "a: 2", 0).is_ok());
     following.until("a: 2");
 }
 

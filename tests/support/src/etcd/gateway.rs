@@ -70,9 +70,13 @@ impl Event {
 impl Etcd {
     /// Writes a key, under a lease (0: none); the revision of that.
     pub fn put(&self, key: &str, value: &str, lease: i64) -> i64 {
-        let answer = self
-            .call("kv/put", &json!({"key": encode(key), "value": encode(value), "lease": lease.to_string()}));
-        revision(&answer)
+        self.try_put(key, value, lease).unwrap_or_else(|error| panic!("etcd does not take {key}: {error}"))
+    }
+
+    /// The same, where etcd may be away or without a leader. It may have been done all the same.
+    pub fn try_put(&self, key: &str, value: &str, lease: i64) -> Result<i64, String> {
+        let ask = json!({"key": encode(key), "value": encode(value), "lease": lease.to_string()});
+        Ok(revision(&self.try_call("kv/put", &ask)?))
     }
 
     /// Deletes all keys that begin with this; how many they were.
