@@ -405,4 +405,6 @@ fn timeout(left: Duration) -> HeaderValue {
 }
 
 #[cfg(test)]
+pub(super) mod double;
+#[cfg(test)]
 mod tests;
