@@ -29,6 +29,7 @@
 //! - [`follow`]: what is said of services while something happens to them
 //! - [`random`]: random bytes for the decoders, on every run
 //! - [`delivery`]: what is pushed, through the end of either side
+//! - [`sharing`]: several of ours, that share the work through a real etcd
 //! - [`differential`]: beside the exporter that ours replaces
 
 mod follow;
@@ -58,6 +59,7 @@ mod secrets;
 mod sentinel;
 mod servers;
 mod services;
+mod sharing;
 mod time;
 mod tls;
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use testbed::{Arrival, Arrivals, Mood, Port, Process, http, skipped, wait_until};
+use testbed::{Arrival, Arrivals, Dice, Mood, Port, Process, http, skipped, wait_until};
 
 /// How long it goes on in `make test`. `REDVIGIL_SOAK` says another number of seconds.
 const SECONDS: u64 = 45;
@@ -23,24 +23,6 @@ const INTERVAL: i64 = 150;
 /// How long, in milliseconds, after one target another may be accepted that answered earlier: targets have their moments
 /// all over the interval, and collections take their time.
 const ROUND: i64 = 2 * INTERVAL;
-
-/// Random numbers by a seed, which is printed.
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `end`. SplitMix64.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    fn milliseconds(&mut self, end: u64) -> Duration {
-        Duration::from_millis(self.below(end))
-    }
-}
 
 /// A receiver that is up, away, deaf or forgetful, by turns.
 struct Weather {

@@ -23,6 +23,7 @@ pub struct ExporterBuilder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     tls: Option<Arc<ClientConfig>>,
+    port: Option<Arc<Port>>,
 }
 
 impl ExporterBuilder {
@@ -44,10 +45,16 @@ impl ExporterBuilder {
         self
     }
 
+    /// Listens on this port rather than on any free one: an exporter that comes back as who it was.
+    pub fn port(mut self, port: Arc<Port>) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Starts it on a free port and waits until `/health` answers, whatever it says. Panics with the end of its
     /// log when it does not.
     pub fn start(mut self) -> Exporter {
-        let port = Port::take();
+        let port = self.port.take().unwrap_or_else(|| Arc::new(Port::take()));
         self.args.push(format!("--web.listen-address=127.0.0.1:{}", port.number()));
         let process = Process::start(&self.program, &self.args, &self.env);
         let mut exporter = Exporter { process, port, tls: self.tls };
@@ -86,14 +93,20 @@ pub struct Finished {
 #[derive(Debug)]
 pub struct Exporter {
     process: Process,
-    port: Port,
+    port: Arc<Port>,
     tls: Option<Arc<ClientConfig>>,
 }
 
 impl Exporter {
     /// Begins to describe our exporter: pass `env!("CARGO_BIN_EXE_redvigil")`.
     pub fn builder(program: impl AsRef<Path>) -> ExporterBuilder {
-        ExporterBuilder { program: program.as_ref().to_owned(), args: Vec::new(), env: Vec::new(), tls: None }
+        ExporterBuilder {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            tls: None,
+            port: None,
+        }
     }
 
     /// Begins to describe the exporter that ours replaces, Debian's `prometheus-redis-exporter`.
