@@ -123,12 +123,17 @@ impl Default for Sharding {
 impl Sharding {
     /// What the key of each claim begins with.
     pub fn claims(&self) -> String {
-        self.claims_prefix.clone().unwrap_or_else(|| format!("/redvigil/{}/shards/", self.cluster))
+        self.claims_prefix.clone().unwrap_or_else(|| format!("{}shards/", self.root()))
     }
 
     /// What the key of each one who shares begins with.
     pub fn members(&self) -> String {
-        format!("/redvigil/{}/peers/", self.cluster)
+        format!("{}peers/", self.root())
+    }
+
+    /// What all keys of a cluster begin with, but for claims that are put elsewhere.
+    pub fn root(&self) -> String {
+        format!("/redvigil/{}/", self.cluster)
     }
 }
 

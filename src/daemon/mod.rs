@@ -293,15 +293,14 @@ impl Daemon {
     pub async fn stop(self, grace: Duration) -> Result<()> {
         let began = Instant::now();
         self.ready.send_replace(false);
-        self.scraping.cancel();
-        // Nothing of it is under way any more: others take over at once, while what was collected is sent.
+        // What is under way is finished, and others go on where we end. Where there are no others this takes no time.
         self.sharing.cancel();
+        if timeout_at(began + grace / 2, self.left.cancelled()).await.is_err() {
+            warn!("our share could not be given back in time: it is free when the lease ends");
+        }
+        self.scraping.cancel();
         if timeout_at(began + grace, self.drained.cancelled()).await.is_err() {
             warn!("queues could not be closed in time");
-        }
-        // It takes seconds at most where etcd is away, and no longer than the queues where it is there.
-        if timeout_at(began + grace, self.left.cancelled()).await.is_err() {
-            warn!("our share could not be given back in time: it is free when the lease ends");
         }
         self.connections.stop();
         self.tasks.stop(grace, began.elapsed()).await

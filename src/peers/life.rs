@@ -21,16 +21,22 @@ use crate::net::etcd::{
     Range, Txn, Watch,
 };
 use crate::telemetry::log;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How many calls about shards are under way at once.
 const AT_ONCE: usize = 32;
+
+/// How many keys one call writes: etcd takes 128 unless told otherwise.
+const MOST_AT_ONCE: usize = 100;
+
+/// How long handing over may wait for what is under way, and as long again for etcd.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long what becomes ours is gathered before it is published.
 const GATHER: Duration = Duration::from_millis(100);
@@ -59,6 +65,8 @@ pub(super) struct Life<'a> {
     lease: Lease,
     members: Members,
     claims: Claims,
+    /// Of shards that were handed over: since when whoever had them begins nothing, in milliseconds since 1970.
+    left: BTreeMap<u8, u64>,
     plan: Plan,
     watches: Vec<Watched>,
     calls: JoinSet<Told>,
@@ -140,6 +148,7 @@ impl<'a> Life<'a> {
             lease,
             members: Members::none(now),
             claims: Claims::default(),
+            left: BTreeMap::new(),
             plan: Plan::new(now, before),
             calls: JoinSet::new(),
             busy: Shards::NONE,
@@ -297,9 +306,10 @@ impl<'a> Life<'a> {
             claims: &self.claims,
             id: &self.settings.own.id,
             lease: self.lease.id,
-            seen: *self.of.seen.borrow_and_update(),
+            seen: self.of.seen.borrow_and_update().clone(),
             hold: *self.of.world.hold.borrow_and_update(),
             frozen,
+            keeps: sharding.on_etcd_loss == OnLoss::Freeze,
             settings: plan::Settings {
                 settle: sharding.settle,
                 min_peers: sharding.min_peers,
@@ -334,7 +344,11 @@ impl<'a> Life<'a> {
         let value = claims::written(&self.settings.own.id).into();
         let txn = Txn {
             if_: vec![Compare { key: key.clone(), is: Is::Created(0) }],
-            then: vec![Op::Put { key: key.clone(), value, lease: self.lease.id }],
+            then: vec![
+                Op::Put { key: key.clone(), value, lease: self.lease.id },
+                // It is read already, or of no use any more.
+                Op::Delete(Keys::one(self.settings.left(shard))),
+            ],
             else_: vec![Op::Get(Range::of(Keys::one(key)))],
         };
         let (client, until) = (self.client.clone(), Instant::now() + self.lease.ttl / 3);
@@ -350,11 +364,47 @@ impl<'a> Life<'a> {
         let key = claims::key(&self.settings.claims, shard).into_bytes();
         let txn = Txn {
             if_: vec![Compare { key: key.clone(), is: Is::Modified(revision) }],
-            then: vec![Op::Delete(Keys::one(key))],
+            then: vec![Op::Delete(Keys::one(key))].into_iter().chain(self.said_left(shard)).collect(),
             else_: vec![],
         };
         let (client, until) = (self.client.clone(), Instant::now() + self.lease.ttl / 3);
         self.calls.spawn(async move { Told::Released { shard, answer: client.txn(txn, until).await } });
+    }
+
+    /// Says since when nothing of a shard begins, for whoever has it next.
+    fn said_left(&self, shard: u8) -> Option<Op> {
+        let since = self.of.seen.borrow().quiet.get(&shard).copied()?;
+        let (key, value) = (self.settings.left(shard).into_bytes(), since.to_string().into());
+        Some(Op::Put { key, value, lease: self.lease.id })
+    }
+
+    /// Hands over all that is ours, as far as that can be done in a moment: whoever collects finishes what is under way, and the
+    /// others are told since when nothing begins.
+    async fn hand_over(&mut self) {
+        if !self.settings.registry.sharding.enabled || self.is_silent || self.doubt.is_some() {
+            return;
+        }
+        let ours = self.claims.under(self.lease.id);
+        let number = self.publish(ours, ours);
+        let until = Instant::now() + LONGEST_FAREWELL.min(self.lease.ttl / 3);
+        let mut seen = self.of.seen.clone();
+        loop {
+            let is_quiet = {
+                let seen = seen.borrow_and_update();
+                seen.number >= number && seen.busy.is_empty()
+            };
+            if is_quiet || !matches!(timeout_at(until, seen.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        let said: Vec<_> = ours.iter().filter_map(|shard| self.said_left(shard)).collect();
+        let until = Instant::now() + LONGEST_FAREWELL.min(self.lease.ttl / 3);
+        for then in said.chunks(MOST_AT_ONCE) {
+            let txn = Txn { then: then.to_vec(), ..Txn::default() };
+            if let Err(error) = self.client.txn(txn, until).await {
+                return self.of.failed(&error);
+            }
+        }
     }
 
     /// Publishes what is ours, with who else is there; the number of that.
@@ -370,6 +420,9 @@ impl<'a> Life<'a> {
             peers: self.members.peers().to_vec(),
             owners: Arc::new(owners),
             own: self.members.place(&self.settings.own.id),
+            left: Arc::new(
+                self.left.iter().filter(|(shard, _)| ours.has(**shard)).map(|(a, b)| (*a, *b)).collect(),
+            ),
             frozen: self.is_silent,
         })
     }
@@ -396,6 +449,9 @@ impl<'a> Life<'a> {
         let id =
             key.strip_prefix(self.settings.members.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
         let shard = claims::shard(&self.settings.claims, key);
+        if let (Change::Put(kv), Some(shard)) = (change, self.settings.left_of(key)) {
+            return self.note_left(shard, &kv.value);
+        }
         match (change, id, shard) {
             (Change::Put(kv), Some(id), _) => {
                 self.members.put(id, &kv.value, kv.mod_revision, Instant::now());
@@ -405,9 +461,22 @@ impl<'a> Life<'a> {
                 self.members.delete(id, *mod_revision, Instant::now());
                 self.look_at_own(id, None);
             }
-            (Change::Put(kv), _, Some(shard)) => self.claims.put(shard, claim(kv)),
+            (Change::Put(kv), _, Some(shard)) => {
+                if kv.lease != self.lease.id {
+                    self.left.remove(&shard);
+                }
+                self.claims.put(shard, claim(kv));
+            }
             (Change::Delete { mod_revision, .. }, _, Some(shard)) => self.claims.delete(shard, *mod_revision),
             _ => {}
+        }
+    }
+
+    /// Since when whoever has a shard begins nothing of it. What cannot be read says nothing.
+    fn note_left(&mut self, shard: u8, value: &[u8]) {
+        let since = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        if let Some(since) = since {
+            self.left.insert(shard, since);
         }
     }
 
@@ -570,6 +639,11 @@ impl<'a> Life<'a> {
                 self.look_at_own(&own, lease);
             }
         }
+        for kv in &page.kvs {
+            if let Some(shard) = self.settings.left_of(&kv.key) {
+                self.note_left(shard, &kv.value);
+            }
+        }
         if self.settings.claims.starts_with(&prefix) {
             let shard = |kv: &Kv| Some((claims::shard(&self.settings.claims, &kv.key)?, claim(kv)));
             self.claims.list(page.kvs.iter().filter_map(shard), page.revision);
@@ -631,6 +705,9 @@ impl<'a> Life<'a> {
 
     /// What is left to do at the end; what was ours.
     async fn end(&mut self, end: &End) -> Shards {
+        if *end != End::Lost {
+            self.hand_over().await;
+        }
         self.of.fence.close();
         let had = self.claims.under(self.lease.id);
         self.of.take_away();
@@ -695,12 +772,8 @@ fn claim(kv: &Kv) -> Claim {
 
 /// What is to be watched: one prefix where both kinds of keys are under it.
 fn watched(settings: &Settings) -> Vec<Watched> {
-    let Settings { members, claims, .. } = settings;
-    let root = members.strip_suffix("peers/").unwrap_or(members);
-    let prefixes = match claims.starts_with(root) {
-        true => vec![root.to_owned()],
-        false => vec![members.clone(), claims.clone()],
-    };
+    let (root, claims) = (settings.root.clone(), settings.claims.clone());
+    let prefixes = if claims.starts_with(&root) { vec![root] } else { vec![root, claims] };
     prefixes.into_iter().map(|prefix| Watched { prefix, watch: None, rest: None }).collect()
 }
 

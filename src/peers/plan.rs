@@ -56,6 +56,8 @@ pub struct View<'a> {
     pub hold: bool,
     /// What is known may be old: nothing is done.
     pub frozen: bool,
+    /// Whether what is ours is collected all the same meanwhile.
+    pub keeps: bool,
     /// The operator's part.
     pub settings: Settings,
 }
@@ -127,6 +129,11 @@ impl Plan {
         if view.frozen {
             // How long something has been free is not known either.
             self.free_since = [None; SHARDS];
+            if view.keeps {
+                // It may last: what was not asked to be released yet stays and is collected.
+                let releasing = self.releasing;
+                self.leaving.retain(|shard, _| releasing.has(*shard));
+            }
             return self.outcome(Shards::NONE);
         }
         if self.same_since != Some(view.members.same_since()) {

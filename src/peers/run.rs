@@ -7,6 +7,7 @@
 //! and the fence say, and only an answer, that there is no such lease, takes it away.
 
 use super::board::Board;
+use super::claims;
 use super::fence::Fence;
 use super::hash::config_hash;
 use super::life::{End, Life};
@@ -60,6 +61,8 @@ pub struct Coordination {
 pub(super) struct Settings {
     pub(super) registry: Registry,
     pub(super) etcd: EtcdRegistry,
+    /// What all keys of ours begin with, but for claims that the operator puts elsewhere.
+    pub(super) root: String,
     /// What the keys of those who share begin with.
     pub(super) members: String,
     /// What the keys of claims begin with.
@@ -70,6 +73,16 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Where it is said since when nothing of a shard begins.
+    pub(super) fn left(&self, shard: u8) -> String {
+        claims::key(&format!("{}left/", self.root), shard)
+    }
+
+    /// Of which shard that is said under a key.
+    pub(super) fn left_of(&self, key: &[u8]) -> Option<u8> {
+        claims::shard("left/", key.strip_prefix(self.root.as_bytes())?)
+    }
+
     /// The key in the registry.
     pub(super) fn registration(&self) -> String {
         format!("{}{}", self.etcd.prefix, self.own.id)
@@ -145,8 +158,6 @@ impl Coordination {
                 }
             }
         }
-        self.fence.close();
-        self.take_away();
     }
 
     /// What the configuration says now; `None`: there is no registry in etcd.
@@ -155,7 +166,7 @@ impl Coordination {
         let registry = config.peers.registry.clone()?;
         let etcd = registry.etcd.clone()?;
         let sharding = &registry.sharding;
-        let (members, claims) = (sharding.members(), sharding.claims());
+        let (root, members, claims) = (sharding.root(), sharding.members(), sharding.claims());
         let own = Peer {
             id: registry.advertise.authority(),
             url: registry.advertise.clone(),
@@ -165,7 +176,7 @@ impl Coordination {
             config_hash: config_hash(&config),
             started: self.started,
         };
-        Some(Settings { registry, etcd, members, claims, own, interval: config.scrape.interval })
+        Some(Settings { registry, etcd, root, members, claims, own, interval: config.scrape.interval })
     }
 
     /// There is no registry: all is ours.

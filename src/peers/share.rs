@@ -6,6 +6,7 @@
 use super::fence::Fence;
 use super::shards::{SHARDS, Shards, shard_of};
 use crate::config::deliver::Url;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -24,6 +25,9 @@ pub struct Standing {
     pub owners: Arc<[Option<u16>; SHARDS]>,
     /// Which of [`Self::peers`] we are.
     pub own: Option<u16>,
+    /// Of shards that are ours and that somebody handed over: from when on that one begins nothing, in milliseconds since 1970 by
+    /// its clock. Its last collection was that of the moment before; ours begin with the first moment behind that.
+    pub left: Arc<BTreeMap<u8, u64>>,
     /// Since when etcd does not answer, and what is known may be old.
     pub frozen: bool,
 }
@@ -73,6 +77,7 @@ impl Standing {
             peers: vec![],
             owners: Arc::new([None; SHARDS]),
             own: None,
+            left: Arc::default(),
             frozen: false,
         }
     }
@@ -95,12 +100,14 @@ impl Standing {
 }
 
 /// How far whoever collects has followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The number of the [`Standing`] that it goes by.
     pub number: u64,
     /// Shards of which something is still under way.
     pub busy: Shards,
+    /// Of those that leave and of which nothing is: since when nothing begins any more, in milliseconds since 1970.
+    pub quiet: Arc<BTreeMap<u8, u64>>,
 }
 
 /// What whoever collects has in hand.

@@ -13,12 +13,11 @@
 //!
 //! # When a service comes
 //!
-//! - *It is new, or its peer is gone*: a round at once, unless a crowd comes. So the last sample of one that crashed is followed
-//!   by the next within the TTL and one interval; of a crowd that is from the crash on. Nothing is doubled: a claim is free
-//!   only when nobody collects by it, or when somebody goes on though it has lost it, as `freeze` wants.
-//! - *A peer that lives gave it away*: at its moment, which is the one that the peer kept. Who came just before, when the
-//!   other one began nothing more, would be left out for an interval: within `HANDOVER` of an interval after its moment a
-//!   group has a round at once. It is rather a sample more than one less, and never one that is older than the last.
+//! - *It is new, or whoever had it died*: a round at once, unless a crowd comes. So the last sample of one that crashed is
+//!   followed by the next within the TTL and one interval; of a crowd that is from the crash on. Nothing is doubled: a claim is
+//!   free only when nobody collects by it, or when somebody goes on though it has lost it, as `freeze` wants.
+//! - *It was handed over*: whoever had it says since when it begins nothing, by the wall clock. The first moment behind that is
+//!   ours, at once where it has passed, and the one before it was collected.
 //!
 //! What a newcomer would get wrong: a member whose turn is still under way when the next one is due gets no
 //! second one. Its tick is skipped and counted; the other members of its group have theirs.
@@ -26,7 +25,7 @@
 use super::background::Background;
 use super::feed::Feed;
 use super::kin::{self, Kin};
-use super::moment::Moment;
+use super::moment::{self, Moment};
 use super::once::Scraper;
 use super::round::{Ended, Round, Rounds, put_down};
 use super::slot::Slot;
@@ -35,11 +34,11 @@ use crate::config::Config;
 use crate::discover::merge::Identities;
 use crate::discover::service::View;
 use crate::discover::{Service, Topology};
-use crate::peers::{Duty, Known, Seen, Shards, Share, Standing, shard_of};
+use crate::peers::{Duty, Seen, Share, Standing, shard_of};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::Events;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -56,10 +55,6 @@ const REGROUP: Duration = Duration::from_secs(1);
 
 /// When so many groups appear at once, their first rounds are spread over the interval like all others.
 const CROWD: usize = 64;
-
-/// A group that came from a peer that lives has a round at once when its moment was so long ago or less: one part in so many of
-/// the interval. It takes some hundredths of a second to hand a shard over.
-const HANDOVER: u32 = 10;
 
 /// Everything that the fleet stands on.
 pub struct Fleet {
@@ -106,14 +101,14 @@ struct Course {
     due: BinaryHeap<Reverse<(Instant, Key)>>,
     kin: Kin,
     standing: Arc<Standing>,
-    /// Who had each shard before what was followed last.
-    known: Known,
+    /// Since when nothing begins of what leaves.
+    quiet: BTreeMap<u8, u64>,
 }
 
 impl Course {
     fn new() -> Self {
-        let (groups, seen, due, kin, known) = <_>::default();
-        Self { groups, seen, due, kin, known, standing: Arc::new(Standing::nothing()) }
+        let (groups, seen, due, kin, quiet) = <_>::default();
+        Self { groups, seen, due, kin, quiet, standing: Arc::new(Standing::nothing()) }
     }
 }
 
@@ -127,7 +122,7 @@ impl Fleet {
         self.reconcile(&mut course);
         loop {
             rounds.follow(course.standing.leaving);
-            self.tell(&course, &rounds);
+            self.tell(&mut course, &rounds);
             let next = course.due.peek().map(|Reverse((at, _))| *at);
             tokio::select! {
                 changed = self.topology.changed() => match changed {
@@ -165,9 +160,21 @@ impl Fleet {
     }
 
     /// Says how far we have followed, where that is news.
-    fn tell(&self, course: &Course, rounds: &Rounds) {
-        let seen = Seen { number: course.standing.number, busy: rounds.busy(course.standing.leaving) };
-        self.share.seen.send_if_modified(|told| std::mem::replace(told, seen) != seen);
+    fn tell(&self, course: &mut Course, rounds: &Rounds) {
+        let Standing { number, leaving, .. } = *course.standing;
+        let busy = rounds.busy(leaving);
+        let is_quiet = |shard: &u8| leaving.has(*shard) && !busy.has(*shard);
+        course.quiet.retain(|shard, _| is_quiet(shard));
+        for shard in leaving.iter().filter(is_quiet) {
+            course.quiet.entry(shard).or_insert_with(moment::milliseconds);
+        }
+        self.share.seen.send_if_modified(|told| {
+            let is_news = told.number != number || told.busy != busy || *told.quiet != course.quiet;
+            if is_news {
+                *told = Seen { number, busy, quiet: Arc::new(course.quiet.clone()) };
+            }
+            is_news
+        });
     }
 
     /// Takes in what is left of a round. Whether members are to be grouped anew.
@@ -242,8 +249,7 @@ impl Fleet {
         let topology = self.topology.borrow_and_update().clone();
         let config = self.config.borrow_and_update().clone();
         let standing = self.share.standing.borrow_and_update().clone();
-        let handed_over = handed_over(&course.known, &course.standing, &standing);
-        course.known.follow(&standing);
+        let handed_over = handed_over(&course.standing, &standing);
         course.standing = standing.clone();
         let Course { groups, seen, due, kin, .. } = course;
 
@@ -271,8 +277,8 @@ impl Fleet {
 
         let known: HashSet<_> = groups.values().flat_map(|group| &group.slots).map(Arc::as_ptr).collect();
         groups.retain(|key, _| wanted.contains_key(key));
-        let goes_on = |key: &Key| handed_over.has(shard_of(&key.0));
-        let new = wanted.keys().filter(|key| !groups.contains_key(*key) && !goes_on(key)).count();
+        let goes_on = |key: &Key| handed_over.get(&shard_of(&key.0)).copied();
+        let new = wanted.keys().filter(|key| !groups.contains_key(*key) && goes_on(key).is_none()).count();
         let changed = changed_services(&topology, seen);
         // What changed is known at once; the round that follows adds what the members say.
         for name in changed.keys() {
@@ -284,7 +290,9 @@ impl Fleet {
         for (key, slots) in wanted {
             let is_new = !groups.contains_key(&key);
             let moment = Moment::of(&[Some(&key.0), key.1.as_deref()]);
-            let next = moment.next(interval, now);
+            // What was collected before us needs no round of ours, and what was not needs one.
+            let handed_over = goes_on(&key).filter(|_| is_new).and_then(|left| moment.after(interval, left));
+            let next = moment.next(interval, now).max(now + handed_over.unwrap_or_default());
             let group = groups.entry(key.clone()).or_insert_with(|| {
                 due.push(Reverse((next, key.clone())));
                 Group { slots: vec![], next, interval, round: 0, again: false }
@@ -302,8 +310,8 @@ impl Fleet {
                 _ => true,
             };
             let at_once = match goes_on(&key) {
-                true => moment.last(interval) <= interval / HANDOVER,
-                false => new <= CROWD,
+                Some(_) => handed_over.is_none(),
+                None => new <= CROWD,
             };
             if (is_new && at_once) || joined || changed.get(&key.0).is_some_and(is_concerned) {
                 due.push(Reverse((now, key)));
@@ -334,15 +342,10 @@ impl Fleet {
     }
 }
 
-/// The shards that have become ours from a peer that lives.
-fn handed_over(known: &Known, before: &Standing, now: &Standing) -> Shards {
-    let own = now.own.and_then(|place| now.peers.get(usize::from(place))).map(|peer| &*peer.id);
-    let is_from_another = |shard: &u8| {
-        known
-            .owner_of(*shard)
-            .is_some_and(|owner| Some(&*owner.id) != own && now.peers.iter().any(|peer| peer.id == owner.id))
-    };
-    now.ours.iter().filter(|shard| !before.ours.has(*shard)).filter(is_from_another).collect()
+/// The shards that have become ours and were handed over, with when whoever had them began nothing more.
+fn handed_over(before: &Standing, now: &Standing) -> BTreeMap<u8, u64> {
+    let new = now.ours.iter().filter(|shard| !before.ours.has(*shard));
+    new.filter_map(|shard| Some((shard, *now.left.get(&shard)?))).collect()
 }
 
 /// The services that got another master, or whose failover began or ended, since this was asked last; of a

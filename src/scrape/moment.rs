@@ -31,11 +31,19 @@ impl Moment {
         now + span(to_next(self.0.into(), interval.as_nanos().max(1), clock()))
     }
 
-    /// How long ago it came last.
-    pub fn last(self, interval: Duration) -> Duration {
-        let interval = interval.as_nanos().max(1);
-        span((interval - to_next(self.0.into(), interval, clock())) % interval)
+    /// How long until the first one at or behind `left`, in milliseconds since 1970; `None`: it has passed. A clock that is ahead
+    /// of ours by more than an interval is not believed.
+    pub fn after(self, interval: Duration, left: u64) -> Option<Duration> {
+        let (interval, now) = (interval.as_nanos().max(1), clock());
+        let left = (u128::from(left) * 1_000_000).min(now + interval);
+        let first = left + to_next(self.0.into(), interval, left);
+        first.checked_sub(now).filter(|wait| *wait > 0).map(span)
     }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn milliseconds() -> u64 {
+    u64::try_from(clock() / 1_000_000).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds since 1970.
@@ -84,11 +92,19 @@ mod tests {
     }
 
     #[test]
-    fn between_the_last_and_the_next_there_is_one_interval() {
-        let (interval, now) = (Duration::from_secs(3600), Instant::now());
+    fn the_first_moment_behind_a_time_has_passed_or_comes_within_an_interval() {
+        let interval = Duration::from_secs(3600);
         let moment = Moment::of(&[Some("cache")]);
-        let whole = moment.last(interval) + (moment.next(interval, now) - now);
-        let off = whole.abs_diff(interval).min(whole);
-        assert!(off < Duration::from_secs(60), "{whole:?}");
+        let wait = moment.next(interval, Instant::now()) - Instant::now();
+        let ago = |by: Duration| milliseconds() - u64::try_from(by.as_millis()).expect("it fits");
+        // Of now, it is the next one; of before the last one, it has passed.
+        let now = moment.after(interval, milliseconds()).expect("it comes");
+        assert!(now.abs_diff(wait) < Duration::from_secs(60), "{now:?} {wait:?}");
+        assert_eq!(moment.after(interval, ago(interval)), None);
+        assert_eq!(moment.after(interval, 0), None);
+        // Who is ahead of us by a little begins later, and by very much is not believed.
+        let ahead = moment.after(interval, milliseconds() + 1000).expect("it comes");
+        assert!(ahead <= interval + Duration::from_secs(2), "{ahead:?}");
+        assert!(moment.after(interval, u64::MAX).expect("it comes") <= interval * 2);
     }
 }

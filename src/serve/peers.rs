@@ -149,6 +149,7 @@ mod tests {
             peers: vec![peer("http://a:9121/", Some("z")), peer("https://b:1", None)],
             owners: Arc::new(owners),
             own: Some(0),
+            left: Arc::default(),
             frozen: true,
         };
         let shared = concat!(

@@ -64,7 +64,7 @@ fn begin(config: Config) -> Copy {
     let follower = tokio::spawn(async move {
         loop {
             let number = standing.borrow_and_update().number;
-            seen.send_replace(Seen { number, busy: Shards::NONE });
+            seen.send_replace(Seen { number, ..Seen::default() });
             if standing.changed().await.is_err() {
                 return;
             }

@@ -188,7 +188,7 @@ impl Node {
         // The collector.
         while let Some((_, number, collects)) = self.pending.pop_front_if(|(at, ..)| *at <= now) {
             self.collects = collects;
-            self.seen = Seen { number, busy: Shards::NONE };
+            self.seen = Seen { number, ..Seen::default() };
         }
         let view = View {
             now,
@@ -196,9 +196,10 @@ impl Node {
             claims: &self.claims,
             id: &self.id,
             lease: self.lease,
-            seen: self.seen,
+            seen: self.seen.clone(),
             hold,
             frozen: false,
+            keeps: true,
             settings: SETTINGS,
         };
         let step = self.plan.step(&view);

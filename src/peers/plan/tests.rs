@@ -21,6 +21,7 @@ struct Place {
     seen: Seen,
     hold: bool,
     frozen: bool,
+    keeps: bool,
     settings: Settings,
     revision: i64,
     plan: Plan,
@@ -38,9 +39,10 @@ impl Place {
             now: start,
             members: Members::none(start),
             claims: Claims::default(),
-            seen: Seen { number: u64::MAX, busy: Shards::NONE },
+            seen: Seen { number: u64::MAX, ..Seen::default() },
             hold: false,
             frozen: false,
+            keeps: false,
             settings: SETTINGS,
             revision: 1,
             plan: Plan::new(start, before),
@@ -94,9 +96,10 @@ impl Place {
             claims: &self.claims,
             id: "a:1",
             lease: 1,
-            seen: self.seen,
+            seen: self.seen.clone(),
             hold: self.hold,
             frozen: self.frozen,
+            keeps: self.keeps,
             settings: self.settings,
         };
         let step = self.plan.step(&view);
@@ -193,9 +196,9 @@ fn what_leaves_is_released_when_nothing_of_it_is_under_way() {
     let mut place = joined();
     let leaving = place.at(105).leaving;
     let busy = leaving.iter().next().unwrap();
-    place.seen = Seen { number: 6, busy: Shards::NONE };
+    place.seen = Seen { number: 6, ..Seen::default() };
     assert_eq!(place.at(106).release, Shards::NONE, "it goes by an older standing");
-    place.seen = Seen { number: 7, busy: [busy].into_iter().collect() };
+    place.seen = Seen { number: 7, busy: [busy].into_iter().collect(), ..Seen::default() };
     let released = place.at(107).release;
     assert_eq!((released.len(), released.has(busy)), (25, false));
     place.seen.busy = Shards::NONE;
@@ -241,6 +244,9 @@ fn nothing_moves_while_anything_is_wrong() {
         wrong(&mut place);
         let stays = if place.frozen { 26 } else { 0 };
         assert_eq!(place.at(106).leaving.len(), stays);
+        // Who goes on without etcd collects what nobody was asked to release.
+        place.keeps = true;
+        assert_eq!(place.at(107).leaving.len(), 0);
     }
 }
 

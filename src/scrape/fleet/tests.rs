@@ -6,7 +6,7 @@ use crate::collect::facts::Id;
 use crate::config::deliver::{Auth, Destination, Endpoint, Output, Queue, Url, Version};
 use crate::config::{Address, discover};
 use crate::discover::fixed::member;
-use crate::peers::{Fence, Peer, SHARDS};
+use crate::peers::{Fence, Peer, SHARDS, Shards};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
 use std::time::SystemTime;
@@ -176,7 +176,8 @@ fn standing(number: u64, ours: &[&str], leaving: &[&str]) -> Standing {
     let mut owners = [Some(1); SHARDS];
     ours.iter().for_each(|shard| owners[usize::from(shard)] = Some(0));
     let peers = vec![peer("a:1"), peer("b:1")];
-    Standing { number, ours, leaving, peers, owners: Arc::new(owners), own: Some(0), frozen: false }
+    let (owners, left) = (Arc::new(owners), Arc::default());
+    Standing { number, ours, leaving, peers, owners, own: Some(0), left, frozen: false }
 }
 
 /// Who it is, and whether that is the end of it.
@@ -346,29 +347,22 @@ async fn what_was_collected_while_the_fence_closed_is_not_handed_on() {
 }
 
 #[test]
-fn who_comes_from_a_peer_that_lives_is_told_from_who_is_free() {
+fn what_was_handed_over_is_told_from_what_was_free() {
     let cache = shard_of("cache");
-    let check = |known: &[&Standing], before: &Standing, now: &Standing, expected: bool| {
-        let all = Known::default();
-        known.iter().for_each(|standing| all.follow(standing));
-        assert_eq!(handed_over(&all, before, now).has(cache), expected, "{now:?}");
+    let check = |before: &Standing, now: &Standing, expected: Option<u64>| {
+        assert_eq!(handed_over(before, now).get(&cache), expected.as_ref(), "{now:?}");
     };
     let (theirs, ours) = (standing(1, &[], &[]), standing(3, &["cache"], &[]));
-    check(&[&theirs], &theirs, &ours, true);
-    // In between nobody had it.
-    let free = Standing { owners: Arc::new([None; SHARDS]), ..standing(2, &[], &[]) };
-    check(&[&theirs, &free], &free, &ours, true);
-    check(&[&free], &free, &ours, false);
-    // Its peer is gone; it was ours; it is ours already.
-    let alone = Standing { peers: vec![peer("a:1")], ..ours.clone() };
-    check(&[&theirs], &theirs, &alone, false);
-    check(&[&standing(1, &["cache"], &[])], &Standing::nothing(), &ours, false);
-    check(&[&theirs], &ours, &ours, false);
-    check(&[], &Standing::nothing(), &Standing::alone(), false);
+    let given = Standing { left: Arc::new([(cache, 7)].into()), ..ours.clone() };
+    check(&theirs, &given, Some(7));
+    check(&theirs, &ours, None);
+    // It was ours already; it is not ours yet.
+    check(&ours, &given, None);
+    check(&theirs, &Standing { ours: Shards::NONE, ..given }, None);
 }
 
 #[tokio::test]
-async fn a_service_that_a_peer_gives_away_waits_for_its_moment_and_one_of_a_dead_peer_does_not() {
+async fn a_service_that_was_handed_over_goes_on_at_its_moment_and_one_of_a_dead_peer_at_once() {
     let due_at_once = async |now: Standing| {
         let hour = Duration::from_secs(3600);
         // Of many names some have just had their moment.
@@ -390,16 +384,19 @@ async fn a_service_that_a_peer_gives_away_waits_for_its_moment_and_one_of_a_dead
         fleet.reconcile(&mut course);
         assert_eq!(course.groups.len(), 60);
         let now = Instant::now();
-        for Reverse((at, key)) in course.due.iter().filter(|Reverse((at, _))| *at <= now) {
-            let moment = Moment::of(&[Some(&key.0), None]);
-            assert!(at <= &now && (course.standing.peers.len() == 1 || moment.last(hour) <= hour / HANDOVER));
-        }
         course.due.iter().filter(|Reverse((at, _))| *at <= now).count()
     };
     let all = || Standing { ours: Shards::ALL, owners: Arc::new([Some(0); SHARDS]), ..standing(2, &[], &[]) };
-    let given = due_at_once(all()).await;
-    assert!(given < 25, "{given} of 60: about a tenth");
-    assert_eq!(due_at_once(Standing { peers: vec![peer("a:1")], ..all() }).await, 60);
+    let left = |ago: u64| {
+        let left = (0..=u8::MAX).map(|shard| (shard, moment::milliseconds() - ago)).collect();
+        Standing { left: Arc::new(left), ..all() }
+    };
+    assert_eq!(due_at_once(left(0)).await, 0);
+    // Half of them had their moment since.
+    let half = due_at_once(left(1_800_000)).await;
+    assert!((15..=45).contains(&half), "{half}");
+    assert_eq!(due_at_once(left(3_600_000)).await, 60);
+    assert_eq!(due_at_once(all()).await, 60);
 }
 
 fn fleet(
