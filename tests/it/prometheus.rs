@@ -4,22 +4,30 @@ use crate::PATIENCE;
 use crate::follow::Fleet;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use testbed::http::{self, Request};
 use testbed::{Exporter, Part, Port, Process, Server, wait_for, wait_until};
 
 /// A Prometheus that scrapes each second.
-struct Prometheus {
+pub struct Prometheus {
     port: Port,
+    /// Its configuration.
+    pub file: PathBuf,
     _process: Process,
     _folder: tempfile::TempDir,
 }
 
 /// Labels and value of a series.
-type Series = (BTreeMap<String, String>, f64);
+pub type Series = (BTreeMap<String, String>, f64);
 
 impl Prometheus {
     /// Starts it with these jobs.
     fn start(jobs: &str) -> Self {
+        Self::of(Part::Prometheus, jobs)
+    }
+
+    /// The same of another version.
+    pub fn of(part: Part, jobs: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, format!("global: {{ scrape_interval: 1s }}\n{jobs}")).expect("written");
@@ -30,20 +38,21 @@ impl Prometheus {
             format!("--web.listen-address=127.0.0.1:{}", port.number()),
             "--log.level=warn".to_owned(),
         ];
-        let process = Process::start(&Part::Prometheus.path(), &args, &[]);
-        let prometheus = Self { port, _process: process, _folder: folder };
+        let process = Process::start(&part.path(), &args, &[]);
+        let prometheus = Self { port, file, _process: process, _folder: folder };
         wait_until("Prometheus to be ready", PATIENCE, || {
             prometheus.get("/-/ready").is_some_and(|response| response.status == 200)
         });
         prometheus
     }
 
-    fn get(&self, path: &str) -> Option<http::Response> {
+    /// What it answers to a GET; nothing where it does not.
+    pub fn get(&self, path: &str) -> Option<http::Response> {
         http::send(self.port.number(), None, Request::get(path, &[]), PATIENCE).ok()
     }
 
     /// The series that a query finds now.
-    fn query(&self, query: &str) -> Vec<Series> {
+    pub fn query(&self, query: &str) -> Vec<Series> {
         let path = format!("/api/v1/query?query={}", crate::encoded(query));
         let response = self.get(&path).expect("Prometheus answers");
         let answer: Value = serde_json::from_str(response.text()).expect("JSON");
@@ -59,7 +68,7 @@ impl Prometheus {
     }
 
     /// Waits for so many series, and returns their labels without `__name__`, sorted.
-    fn wait_for(&self, query: &str, count: usize) -> Vec<BTreeMap<String, String>> {
+    pub fn wait_for(&self, query: &str, count: usize) -> Vec<BTreeMap<String, String>> {
         let series = wait_for(&format!("{count} series of {query}"), PATIENCE, || {
             Some(self.query(query)).filter(|series| series.len() == count)
         });

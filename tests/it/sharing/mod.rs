@@ -2,6 +2,7 @@
 //!
 //! - [`moves`]: one comes, one goes in good order, one dies, one is cut off; how long that takes, and what it costs
 //! - [`chaos`]: all of that at random
+//! - [`found`]: what a real Prometheus makes of it
 //!
 //! Servers note who asked them when, and a receiver what was pushed by whom; `testbed::sharing` judges both, and etcd's own
 //! history of the claims.
@@ -10,6 +11,7 @@
 //! come from a variable, so that all exporters have the same file.
 
 mod chaos;
+mod found;
 
 mod moves;
 
@@ -148,7 +150,7 @@ impl Crew {
              services:\n{services}\
              outputs:\n- name: out\n  remote_write: {{ url: \"{}\", version: \"2.0\", bearer_token_env: {WHO} }}\n  \
              queue: {{ min_free: 0 }}\n\
-             registry:\n  etcd: {{ endpoints: [\"http://127.0.0.1:{etcd}\"], ttl: {TTL}s }}\n  \
+             registry:\n  file_sd: exporters.json\n  etcd: {{ endpoints: [\"http://127.0.0.1:{etcd}\"], ttl: {TTL}s }}\n  \
              sharding: {{ settle: 1s, on_etcd_loss: {} }}\n",
             self.arrivals.write_url(),
             self.setup.on_loss,
@@ -230,7 +232,7 @@ impl Crew {
         let mut logs = String::new();
         for post in &self.posts {
             let log = post.exporter.as_ref().map(Exporter::stderr).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" listed\"")).collect();
             let last = lines[lines.len().saturating_sub(25)..].join("\n");
             logs.push_str(&format!("== {} {}\n{last}\n", post.name, post.id()));
         }
