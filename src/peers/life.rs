@@ -87,6 +87,8 @@ pub(super) struct Life<'a> {
     /// When what is ours was published last.
     published: Instant,
     is_silent: bool,
+    /// Whether it was, and not all has been read anew since.
+    was_silent: bool,
     /// Whether another process goes by our name, as was told last.
     has_twin: bool,
     /// Whether somebody wrote over our key.
@@ -161,6 +163,7 @@ impl<'a> Life<'a> {
             list_due: Some(now),
             published: now,
             is_silent: false,
+            was_silent: false,
             has_twin: false,
             is_overwritten: false,
             twin_since: None,
@@ -297,8 +300,9 @@ impl<'a> Life<'a> {
         }
         self.look_for_twin();
         // What there is has not been read yet, or may be old. What leaves goes on leaving: its release may be on its way.
-        let is_unread = self.watches.iter().any(|watched| watched.watch.is_none());
-        let frozen = self.is_silent || is_unread || self.doubt.is_some();
+        self.was_silent |= self.is_silent;
+        self.was_silent &= self.is_silent || self.is_unread() || self.list_due.is_some();
+        let frozen = self.is_silent || self.is_unread() || self.doubt.is_some();
         let sharding = &self.settings.registry.sharding;
         let step = self.plan.step(&plan::View {
             now: Instant::now(),
@@ -329,6 +333,11 @@ impl<'a> Life<'a> {
         for shard in step.release.iter() {
             self.release(shard);
         }
+    }
+
+    /// Whether what there is has not been read yet, or has to be read anew.
+    fn is_unread(&self) -> bool {
+        self.watches.iter().any(|watched| watched.watch.is_none())
     }
 
     /// Whether a call about a shard may begin; then one has.
@@ -409,6 +418,8 @@ impl<'a> Life<'a> {
 
     /// Publishes what is ours, with who else is there; the number of that.
     fn publish(&self, ours: Shards, leaving: Shards) -> u64 {
+        // Until all is read anew, what we have may be another one's since.
+        let is_unread = self.was_silent && self.is_unread();
         let mut owners = [None; SHARDS];
         for (shard, claim) in self.claims.iter() {
             owners[usize::from(shard)] = self.members.place(&claim.owner);
@@ -423,7 +434,7 @@ impl<'a> Life<'a> {
             left: Arc::new(
                 self.left.iter().filter(|(shard, _)| ours.has(**shard)).map(|(a, b)| (*a, *b)).collect(),
             ),
-            frozen: self.is_silent,
+            frozen: self.is_silent || is_unread,
         })
     }
 

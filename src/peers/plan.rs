@@ -130,9 +130,9 @@ impl Plan {
             // How long something has been free is not known either.
             self.free_since = [None; SHARDS];
             if view.keeps {
-                // It may last: what was not asked to be released yet stays and is collected.
-                let releasing = self.releasing;
-                self.leaving.retain(|shard, _| releasing.has(*shard));
+                // It may last, and rather twice than never: what was to go is collected, be it released meanwhile or not.
+                self.leaving.clear();
+                self.releasing = Shards::NONE;
             }
             return self.outcome(Shards::NONE);
         }

@@ -29,7 +29,10 @@ fn promtool(args: &[&str], file: &Path) -> String {
 /// Targets that promtool finds in a job.
 fn discovered(prometheus: &Prometheus, job: &str) -> Vec<Value> {
     let text = promtool(&["check", "service-discovery", job, "--timeout=5s"], &prometheus.file);
-    let found: Value = serde_json::from_str(&text[text.find('[').expect("a list")..]).expect("JSON");
+    // What it logs stands behind the list.
+    let list = &text[text.find('[').expect("a list")..];
+    let mut found = serde_json::Deserializer::from_str(list).into_iter::<Value>();
+    let found = found.next().expect("a list").expect("JSON");
     found.as_array().expect("a list").clone()
 }
 
