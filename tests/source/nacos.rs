@@ -3,8 +3,8 @@
 use crate::follow::Following;
 use redvigil::source::{Kind, LARGEST};
 use std::time::Duration;
-use testbed::Nacos;
 use testbed::nacos::Api;
+use testbed::{Nacos, Rnacos};
 
 const BOTH: [Api; 2] = [Api::V1, Api::V3];
 
@@ -121,4 +121,21 @@ fn nonsense_keeps_what_was() {
         nacos.answer(None);
         following.until("a: 2");
     }
+}
+
+#[test]
+fn a_real_server_of_its_kind_is_followed_where_there_is_one() {
+    // `make soak` with REDVIGIL_RNACOS; too dear to build for `make test`.
+    let Some(rnacos) = Rnacos::start() else { return };
+    let mut following = Following::start(&format!("nacos://127.0.0.1:{}/r.yaml", rnacos.port()));
+    following.fails(Kind::Missing, None);
+    for number in 1..5 {
+        let text = format!("a:{number}");
+        following.changes("rnacos", &text, || rnacos.publish("r.yaml", "DEFAULT_GROUP", &text));
+    }
+    rnacos.publish("r.yaml", "OTHER", "b:1");
+    following.is_quiet(Duration::from_millis(600));
+    rnacos.remove("r.yaml", "DEFAULT_GROUP");
+    following.fails(Kind::Missing, Some("a:4"));
+    following.changes("rnacos", "a:5", || rnacos.publish("r.yaml", "DEFAULT_GROUP", "a:5"));
 }
