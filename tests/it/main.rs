@@ -53,6 +53,7 @@ mod push;
 mod random;
 mod refusals;
 mod reload;
+mod remote;
 mod resharding;
 mod retry;
 mod secrets;

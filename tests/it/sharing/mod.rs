@@ -24,10 +24,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use testbed::http::{self, Request};
 use testbed::sharing::claims::Claims;
 use testbed::sharing::collections::{Collected, Collection, Promise, Span, Verdict, spans};
-use testbed::{Arrivals, Etcd, Exporter, Farm, Port, Proxy, wait_until};
+use testbed::{Arrivals, Etcd, Exporter, Farm, Port, Proxy};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// From one collection of a server to the next, in milliseconds.
 const INTERVAL: i64 = 1000;
 /// For how long a silent exporter counts as alive, in seconds: the least that may be said.
@@ -278,11 +278,29 @@ impl Crew {
 
     /// Waits until all that was collected before now was pushed.
     fn drain(&self) {
-        let until = now();
-        wait_until("all samples to be pushed", PATIENCE, || {
+        let (until, began) = (now(), Instant::now());
+        loop {
             let (pushed, _) = self.pushed();
-            pushed.values().all(|all| all.iter().any(|one| one.at > until))
-        });
+            let late = |(server, all): (&String, &Vec<Collection>)| {
+                (!all.iter().any(|one| one.at > until)).then(|| (server.clone(), all.last().cloned()))
+            };
+            let late: Vec<_> = pushed.iter().filter_map(late).collect();
+            if late.is_empty() {
+                break;
+            }
+            let few = &late[..late.len().min(5)];
+            let peers: Vec<_> = self.running().into_iter().map(|at| self.peers(at).to_string()).collect();
+            let seen = |(server, _): &(String, _)| self.collected()[server].last().cloned();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} servers have had no sample since {until}: {few:?}; last asked {:?}\n{}\n{}",
+                late.len(),
+                few.iter().map(seen).collect::<Vec<_>>(),
+                peers.join("\n"),
+                self.logs()
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
         thread::sleep(Duration::from_millis(500));
     }
 
