@@ -73,7 +73,7 @@ fn a_hundred_edits_of_which_every_third_is_broken_lose_nothing() {
             _ => String::new(),
         };
         format!(
-            "global: {{ scrape_interval: 100ms, scrape_timeout: 100ms }}\nhealth: {{ failures_to_down: {} }}\nservices:\n  \
+            "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms }}\nhealth: {{ failures_to_down: {} }}\nservices:\n  \
              - name: still\n    instances: [\"{}\"]\n  - name: edited\n    instances: [\"{}\"]\n{extra}{}",
             number % 900 + 1,
             still.address(),
@@ -100,7 +100,7 @@ fn a_hundred_edits_of_which_every_third_is_broken_lose_nothing() {
             (false, _) => text,
             (true, 0) => text.replace("services:", "servces:"),
             (true, 1) => text.replace("instances: [", "instances: "),
-            (true, _) => text.replace("scrape_timeout: 100ms", "scrape_timeout: 9s"),
+            (true, _) => text.replace("scrape_timeout: 500ms", "scrape_timeout: 9s"),
         };
         std::fs::write(folder.path().join("redvigil.yaml"), text).expect("written");
         let request = Request { method: "POST", path: "/-/reload", headers: &[LOGIN], body: b"" };
