@@ -9,6 +9,7 @@ use super::{Crew, Flags, PATIENCE, Setup, TTL, labels_changed, now, report, wron
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
+use testbed::etcd::Event;
 use testbed::sharing::collections::{Span, Troubles, judge, split};
 use testbed::{Dice, Fault, wait_until};
 
@@ -29,11 +30,15 @@ struct Weather<'a> {
     dice: Dice,
     troubles: Troubles,
     done: Done,
+    /// What happened, line by line, for whoever has to find out why something went wrong.
+    story: Vec<String>,
 }
 
 impl Weather<'_> {
-    fn note(&mut self, what: &'static str) {
+    /// Says what happened, to which of them (or to etcd), since when.
+    fn note(&mut self, what: &'static str, at: usize, from: i64) {
         *self.done.entry(what).or_default() += 1;
+        self.story.push(format!("{from} to {}: {what}, {at}", now()));
     }
 
     fn sleep(&mut self, least: u64, most: u64) {
@@ -57,30 +62,30 @@ impl Weather<'_> {
     }
 
     /// Something that costs a TTL at most.
-    fn lost(&mut self, what: &'static str, act: impl FnOnce(&mut Self)) {
+    fn lost(&mut self, what: &'static str, at: usize, act: impl FnOnce(&mut Self)) {
         let from = now();
         act(self);
         self.troubles.losses.push(Span { from, until: now() });
-        self.note(what);
+        self.note(what, at, from);
     }
 
     fn away(&mut self, what: &'static str, act: impl FnOnce(&mut Self)) {
         let from = now();
         act(self);
         self.troubles.outages.push(Span { from, until: now() });
-        self.note(what);
+        self.note(what, 0, from);
     }
 
     /// The next thing.
     fn step(&mut self, freeze: bool) {
-        let at = self.one();
+        let (at, from) = (self.one(), now());
         match self.dice.below(12) {
-            0..3 => self.lost("kill -9", |it| {
+            0..3 => self.lost("kill -9", at, |it| {
                 it.crew.kill(at);
                 it.sleep(0, 5000);
                 it.crew.run(at);
             }),
-            3..6 => self.lost("SIGSTOP", |it| {
+            3..6 => self.lost("SIGSTOP", at, |it| {
                 it.crew.exporter(at).process().pause();
                 it.long();
                 it.crew.exporter(at).process().resume();
@@ -89,7 +94,7 @@ impl Weather<'_> {
                 self.crew.end(at);
                 self.sleep(0, 3000);
                 self.crew.run(at);
-                self.note("SIGTERM");
+                self.note("SIGTERM", at, from);
             }
             7 => {
                 // The last one comes where it is not there, and goes where it is.
@@ -98,7 +103,7 @@ impl Weather<'_> {
                     true => self.crew.end(last),
                     false => self.crew.run(last),
                 }
-                self.note("join or leave");
+                self.note("join or leave", last, from);
             }
             8 => self.away("etcd SIGSTOP", |it| {
                 it.crew.etcd.stop();
@@ -111,17 +116,19 @@ impl Weather<'_> {
                 it.crew.etcd.restart();
             }),
             _ => {
-                let from = now();
                 let way = |it: &Self, fault| {
                     it.crew.posts[at].way.as_ref().expect("it has a way of its own").set(fault)
                 };
                 way(self, Fault::BlackHole);
                 self.long();
                 way(self, Fault::Pass);
-                if !freeze {
-                    self.troubles.losses.push(Span { from, until: now() });
+                // A claim whose answer is cut off belongs to nobody who knows.
+                self.troubles.losses.push(Span { from, until: now() });
+                if freeze {
+                    // What it went on with it loses when it hears that its lease has ended.
+                    self.troubles.losses.push(Span { from: now(), until: now() });
                 }
-                self.note("partition");
+                self.note("partition", at, from);
             }
         }
     }
@@ -132,14 +139,19 @@ fn chaos(on_loss: &'static str, seconds: u64, seed: u64) {
     let mut crew = Crew::start(setup, 3);
     let flags = Flags::watch(&crew);
     let from = now();
-    let mut weather =
-        Weather { crew: &mut crew, dice: Dice(seed), troubles: Troubles::default(), done: Done::new() };
+    let mut weather = Weather {
+        crew: &mut crew,
+        dice: Dice(seed),
+        troubles: Troubles::default(),
+        done: Done::new(),
+        story: vec![],
+    };
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(seconds) {
         weather.step(on_loss == "freeze");
         weather.sleep(500, 4000);
     }
-    let Weather { troubles, done, .. } = weather;
+    let Weather { troubles, done, story, .. } = weather;
     crew.settle();
     // In calm weather each service is collected by one, and every sample arrives.
     let calm = now();
@@ -173,6 +185,8 @@ fn chaos(on_loss: &'static str, seconds: u64, seed: u64) {
         pushed.doubles.len(),
         pushed.excused.len(),
     ));
+    let doubled: String =
+        pushed.doubles.iter().take(3).map(|double| claims_of(&crew, &double.server)).collect();
     let mut faults = claims.faults;
     // What servers see may be asked again; what receivers get may not.
     faults.extend(wrong(
@@ -187,11 +201,27 @@ fn chaos(on_loss: &'static str, seconds: u64, seed: u64) {
     faults.extend((stale > 0).then(|| format!("{stale} stale markers, and no server ever went away")));
     let changed = labels_changed(&crew);
     faults.extend((!changed.is_empty()).then(|| format!("series with other labels: {changed:?}")));
-    assert!(faults.is_empty(), "seed {seed}, {troubles:?}:\n{}\n{}", faults.join("\n"), crew.logs());
+    let story = story.join("\n") + &doubled;
+    assert!(faults.is_empty(), "seed {seed}:\n{}\n{story}\n{}", faults.join("\n"), crew.logs());
     assert_eq!(shares.len(), crew.running().len(), "{shares:?}");
     wait_until("all to be registered", PATIENCE, || {
         crew.etcd.all(super::PREFIX).len() == crew.running().len()
     });
+}
+
+/// All that happened to the claim of a server's service, and to what was said when it was handed over.
+fn claims_of(crew: &Crew, server: &str) -> String {
+    let at =
+        crew.farm.addresses().iter().position(|address| address.to_string() == server).expect("one of ours");
+    let shard = format!("{:03}", redvigil::peers::shard_of(&format!("service-{at}")));
+    let mut text = format!("\n{server}, shard {shard}:");
+    for event in crew.etcd.history("/redvigil/", 1).iter().filter(|event| event.key().ends_with(&shard)) {
+        text += &match event {
+            Event::Put(kv) => format!("\n  {} {} = {} by {:x}", kv.mod_revision, kv.key, kv.value, kv.lease),
+            Event::Delete { key, revision } => format!("\n  {revision} {key} gone"),
+        };
+    }
+    text
 }
 
 /// For how long, where a soak says so.
