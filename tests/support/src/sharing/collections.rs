@@ -155,8 +155,10 @@ pub fn judge(
             if two[0].by == two[1].by || number(two[0]) != number(two[1]) {
                 continue;
             }
+            // It is there from the second on: what the first one says by then counts.
             let is_flagged = |one: &Collection| {
-                flagged.get(&one.by).is_some_and(|spans| spans.iter().any(|span| span.has(one.at)))
+                let mut spans = flagged.get(&one.by).into_iter().flatten();
+                spans.any(|span| two.iter().any(|at| span.has(at.at)))
             };
             let double = Double { server: server.clone(), both: [two[0].clone(), two[1].clone()] };
             match two.iter().any(|one| is_flagged(one)) {
@@ -313,6 +315,21 @@ mod tests {
         // It is the other one that said so.
         check(&[("c", 0, 60), ("b", 25, 26)], &STOP, &Troubles::default(), (0, 0, 1));
         check(&[("a", 0, 60), ("b", 29, 32)], &STOP, &Troubles::default(), (0, 1, 2));
+    }
+
+    #[test]
+    fn who_says_so_before_the_second_comes_is_excused() {
+        let check = |second: i64, expected: (usize, usize)| {
+            let mut all = every_second("a", 0, 20);
+            all.push(Collection { at: second, by: "b".to_owned() });
+            let collected = [("s".to_owned(), all)].into();
+            let flagged = [("a".to_owned(), vec![span(20_000, 30_000)])].into();
+            let verdict = judge(&collected, TIME, &FREEZE, &Troubles::default(), &flagged);
+            assert_eq!((verdict.excused.len(), verdict.doubles.len()), expected, "{second}");
+        };
+        check(20_100, (1, 0));
+        check(19_900, (0, 1));
+        check(20_400, (0, 0));
     }
 
     #[test]
