@@ -15,7 +15,7 @@ help: ## Show this list
 # TEST=name                  - test: only the tests whose name contains this
 # SECTIONS=single,conc       - bench: only these; QUICK=1 for a first impression in two minutes
 # TARGET=name FOR=60         - fuzz: one target, and how many seconds for each (else 20)
-# FOR=3600                   - soak: how many seconds (else 600)
+# FOR=3600                   - soak: how many seconds for each part (else 600)
 
 run: ## Build, start the exporter beside a Redis and show a sample; Ctrl-C ends both
 	@scripts/run.sh $(ARGS)
@@ -32,7 +32,7 @@ bench: ## Measure beside Debian's prometheus-redis-exporter; fleets, failovers, 
 fuzz: ## Run the fuzz targets for a while
 	@scripts/fuzz.sh $(TARGET)
 
-soak: ## Kill our process again and again while its receiver comes and goes; nothing may be lost
+soak: ## Kill our process, and copies that share services, again and again; nothing may be lost or left out
 	@scripts/soak.sh
 
 docs: ## Build the documentation of the code and say where it is
