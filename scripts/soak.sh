@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/toolchain.sh
 source scripts/toolchain.sh
 need_toolchain
+scripts/parts.sh
 
 REDVIGIL_SOAK=${FOR:-600}
 export REDVIGIL_SOAK
