@@ -1,7 +1,7 @@
 //! From an address to a stream: DNS, TCP or a unix socket, TLS.
 
 use super::Deadline;
-use super::error::Error;
+use super::error::{CONNECT, Error};
 use crate::config::Address;
 use crate::config::address::Endpoint;
 use crate::config::connect::Tls;
@@ -19,9 +19,6 @@ use tokio_rustls::TlsConnector;
 
 /// How long a connection may be idle before the system asks whether the other side still lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// The step that may go better the next time: see [`Error::retry`].
-pub(super) const CONNECT: &str = "the connect";
 
 /// Anything that bytes go through.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}

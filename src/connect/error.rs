@@ -3,9 +3,11 @@
 //! [`Kind`] is a closed set: it is the label of metrics, drives retries and is what the UI says. The
 //! message names what was tried on which address; it never holds a password or an ephemeral port.
 
-use super::dial::CONNECT;
 use crate::resilience::Retry;
 use std::io;
+
+/// The one step that may go better the next time when it took too long: see [`Error::retry`].
+pub(super) const CONNECT: &str = "the connect";
 
 /// Why something failed. The words are label values: they stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -48,6 +48,14 @@ impl State {
         }
     }
 
+    /// As people see it: that it is being asked whether it is back makes no other of it.
+    pub const fn told(self) -> Self {
+        match self {
+            Self::Probing => Self::Degraded,
+            state => state,
+        }
+    }
+
     /// How bad it is.
     const fn gravity(self) -> u8 {
         match self {

@@ -4,7 +4,7 @@
 //! samples_delivered_total + samples_dropped_total + samples_pending`, to the sample. So all of these are taken from
 //! one status.
 
-use super::board::{BUCKETS, State, View};
+use super::board::{BUCKETS, View};
 use super::outputs::{Outputs, Shown};
 use super::queue::{Reason, Status};
 use exposition::{Builder, Desc, FamilyId};
@@ -333,11 +333,6 @@ impl Room {
         }
         self.free as f64 / (grows * self.taken as f64 / pending as f64)
     }
-}
-
-/// The state as people see it: that it is being asked whether it is back makes no other of it.
-pub(super) fn told(state: State) -> State {
-    if state == State::Probing { State::Degraded } else { state }
 }
 
 #[cfg(test)]

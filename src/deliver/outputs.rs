@@ -9,38 +9,31 @@
 //!
 //! What a newcomer would get wrong: an output is its name. Another name is another output with a folder of its own.
 
+mod running;
+
 use super::board::{Board, State};
-use super::families::told;
 use super::intake::Way;
-use super::queue::status::LaneStatus;
 use super::queue::storage::Storage;
 use super::queue::{self, Queue};
-use super::sender::{Course, Sender};
-use crate::collect::collected::{Collected, Inlet, Lost};
+use crate::collect::collected::{Inlet, Lost};
 use crate::config::deliver::{self as config, Deliver, Output};
 use crate::net::tls;
 use crate::telemetry::Metrics;
-use crate::telemetry::events::{Events, Kind};
+use crate::telemetry::events::Events;
+use running::{HANDOVER, Running};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 /// How long it is sent to the end.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long the senders of an output that changes may finish what they are at.
-const HANDOVER: Duration = Duration::from_secs(5);
-
 /// How often is looked at what became of senders.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How often is looked whether the queue has written all, at the stop.
-const WRITTEN: Duration = Duration::from_millis(2);
 
 /// Collections that are taken in before others have their turn: a millisecond of work.
 const AT_ONCE: usize = 8;
@@ -187,37 +180,19 @@ impl Delivery {
     /// Runs until nobody can hand anything on any more, and has what was handed on sent or safe.
     pub async fn run(mut self) {
         let mut look = tokio::time::interval(LOOK);
-        let mut collected = Vec::with_capacity(AT_ONCE);
         loop {
-            let due = self.running.iter().filter_map(|running| running.way.due()).min();
             tokio::select! {
-                count = self.inlet.recv_many(&mut collected, AT_ONCE) => {
-                    if count == 0 {
-                        break;
-                    }
-                    self.take(&mut collected);
-                    // More may be there already, and there is one thread.
-                    tokio::task::yield_now().await;
-                }
+                is_open = take_in(&mut self.inlet, &mut self.running) => if !is_open {
+                    break;
+                },
                 Some(Wish { deliver, interval, answer }) = self.wishes.recv() => {
                     // Whoever asked may have left.
                     let _ = answer.send(self.apply(deliver, interval).await);
-                }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    let now = Instant::now();
-                    self.running.iter_mut().for_each(|running| running.way.flush_due(now));
                 }
                 _ = look.tick() => self.look(),
             }
         }
         self.stop().await;
-    }
-
-    fn take(&mut self, collected: &mut Vec<Collected>) {
-        let now = Instant::now();
-        for collected in collected.drain(..) {
-            self.running.iter_mut().for_each(|running| running.way.take(&collected, now));
-        }
     }
 
     /// Tells what became of outputs, and starts senders for lanes that have none.
@@ -242,8 +217,7 @@ impl Delivery {
     }
 
     async fn apply(&mut self, deliver: Deliver, interval: Duration) -> Result<(), Error> {
-        // Their folders may be wanted again.
-        self.closed().await;
+        self.make_room(&deliver).await;
         let (old, old_interval) = (self.deliver.clone(), self.interval);
         let outcome = self.reconcile(deliver, interval).await;
         if outcome.is_err() {
@@ -259,11 +233,32 @@ impl Delivery {
         outcome
     }
 
-    /// Waits until the queues of outputs that are gone are closed, but not for a disk that hangs.
+    /// Has senders end whose queue will be another one, and waits for folders that may be wanted again.
+    async fn make_room(&mut self, deliver: &Deliver) {
+        for running in &mut self.running {
+            let wanted = deliver.outputs.iter().find(|output| output.name == running.output.name);
+            if wanted.is_some_and(|wanted| !is_same_queue(&running.output, wanted)) {
+                self.closing.spawn(running.let_go());
+            }
+        }
+        self.closed().await;
+    }
+
+    /// Waits until all has ended that is to end, but not for a disk that hangs. What is collected meanwhile is taken in.
     async fn closed(&mut self) {
         let all = async { while self.closing.join_next().await.is_some() {} };
-        if timeout(2 * HANDOVER, all).await.is_err() {
-            warn!("the queue of an output that is there no more cannot be closed");
+        let mut all = std::pin::pin!(timeout(2 * HANDOVER, all));
+        let mut is_open = true;
+        loop {
+            tokio::select! {
+                ended = &mut all => {
+                    if ended.is_err() {
+                        warn!("the queue of an output that is there no more cannot be closed");
+                    }
+                    return;
+                }
+                more = take_in(&mut self.inlet, &mut self.running), if is_open => is_open = more,
+            }
         }
     }
 
@@ -310,8 +305,7 @@ impl Delivery {
         let running = &mut self.running[place];
         let old = running.output.clone();
         running.way.follow(output, &self.deliver);
-        let log = |output: &Output| config::Queue { linger: Duration::ZERO, ..output.queue.clone() };
-        if log(&old) != log(output) {
+        if !is_same_queue(&old, output) {
             // The folder is the same: who has it must let it go first.
             running.close(None).await;
             let opened = self.world.queue(output);
@@ -351,7 +345,12 @@ impl Delivery {
     }
 
     fn publish(&self) {
-        self.shown.send_replace(self.running.iter().map(Running::shown).collect());
+        let shown = |running: &Running| Shown {
+            output: running.output.clone(),
+            queue: running.queue.clone(),
+            board: running.board(),
+        };
+        self.shown.send_replace(self.running.iter().map(shown).collect());
     }
 
     /// Sends what can be sent, and closes the queues.
@@ -364,6 +363,34 @@ impl Delivery {
     }
 }
 
+/// Takes in what is collected next, or hands on what was gathered for long enough. Whether more may come. Cancel safe.
+async fn take_in(inlet: &mut Inlet, running: &mut [Running]) -> bool {
+    let due = running.iter().filter_map(|running| running.way.due()).min();
+    let mut collected = Vec::with_capacity(AT_ONCE);
+    tokio::select! {
+        count = inlet.recv_many(&mut collected, AT_ONCE) => {
+            let now = Instant::now();
+            for collected in &collected {
+                running.iter_mut().for_each(|running| running.way.take(collected, now));
+            }
+            // More may be there already, and there is one thread.
+            tokio::task::yield_now().await;
+            count > 0
+        }
+        () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+            let now = Instant::now();
+            running.iter_mut().for_each(|running| running.way.flush_due(now));
+            true
+        }
+    }
+}
+
+/// Whether the queue of one serves the other as it is.
+fn is_same_queue(one: &Output, other: &Output) -> bool {
+    let log = |output: &Output| config::Queue { linger: Duration::ZERO, ..output.queue.clone() };
+    log(one) == log(other)
+}
+
 impl World {
     fn queue(&self, output: &Output) -> Result<Queue, Error> {
         let path = self.root.join("queue").join(&*output.name);
@@ -372,157 +399,6 @@ impl World {
             path,
             source,
         })
-    }
-}
-
-/// An output that runs.
-struct Running {
-    output: Arc<Output>,
-    way: Way,
-    queue: Queue,
-    course: Course,
-    interval: Duration,
-    senders: JoinSet<()>,
-    stop: CancellationToken,
-    /// Until when senders go on after they were told to stop.
-    until: Arc<OnceLock<Instant>>,
-    /// What was said of it last.
-    told: State,
-}
-
-impl Running {
-    fn new(
-        output: Arc<Output>,
-        way: Way,
-        queue: Queue,
-        interval: Duration,
-        clients: Arc<tls::Clients>,
-    ) -> Self {
-        let course = course(&output, &queue, interval, clients);
-        let (senders, stop, until) = (JoinSet::new(), CancellationToken::new(), Arc::default());
-        let told = State::Live;
-        Self { output, way, queue, course, interval, senders, stop, until, told }
-    }
-
-    fn shown(&self) -> Shown {
-        Shown { output: self.output.clone(), queue: self.queue.clone(), board: self.course.board() }
-    }
-
-    /// Starts a sender for each lane that has none.
-    fn send(&mut self, metrics: &Metrics) {
-        while let Some(ended) = self.senders.try_join_next() {
-            if let Err(fault) = ended
-                && fault.is_panic()
-            {
-                metrics.panics.increment();
-                error!(error = %fault, output = %self.output.name, "a sender panicked: please report this");
-            }
-        }
-        if self.output.paused || self.stop.is_cancelled() {
-            return;
-        }
-        let free = self.queue.lanes();
-        if free.is_empty() {
-            return;
-        }
-        let lanes = self.queue.status().lanes;
-        for lane in free {
-            let own =
-                |known: &LaneStatus| (known.generation, known.index) == (lane.generation(), lane.index());
-            let Some(place) = lanes.iter().position(own) else { continue };
-            let sender = self.course.sender(place, lane, self.queue.clone());
-            self.senders.spawn(send(sender, self.stop.clone(), self.until.clone()));
-        }
-    }
-
-    /// Goes on to another receiver, or in another way. Senders end what they are at; others begin when they have.
-    fn turn(&mut self, interval: Duration, clients: Arc<tls::Clients>) {
-        self.stop.cancel();
-        self.interval = interval;
-        self.course = course(&self.output, &self.queue, interval, clients);
-        (self.stop, self.until) = (CancellationToken::new(), Arc::default());
-    }
-
-    /// Stops or goes on sending; what was known of it stays. What is under way ends.
-    fn pause(&mut self, is_paused: bool) {
-        info!(output = %self.output.name, paused = is_paused, "sending");
-        if is_paused {
-            self.stop.cancel();
-        } else {
-            (self.stop, self.until) = (CancellationToken::new(), Arc::default());
-        }
-    }
-
-    /// Tells that it became well, or is no more.
-    fn tell(&mut self, events: &Events) {
-        let view = self.course.board().view();
-        let (from, to) = (self.told, told(view.state()));
-        if from == to {
-            return;
-        }
-        self.told = to;
-        let reason = view.worst().and_then(|lane| lane.reason);
-        let why = reason.map(|reason| format!(": {}", reason.word())).unwrap_or_default();
-        let name = &self.output.name;
-        let message = format!("output {name} is {} and was {}{why}", to.word(), from.word());
-        events.push(name, Kind::Output, Some(from.word()), Some(to.word()), message);
-    }
-
-    /// Has the senders end: what is under way or, where it is said until when, what waits.
-    async fn stop_senders(&mut self, until: Option<Instant>) {
-        if let Some(until) = until {
-            let _ = self.until.set(until);
-        }
-        self.stop.cancel();
-        let patience = until.unwrap_or_else(|| Instant::now() + HANDOVER) + LOOK;
-        let all = async { while self.senders.join_next().await.is_some() {} };
-        if timeout_at(patience, all).await.is_err() {
-            warn!(output = %self.output.name, "a request was given up");
-            self.senders.shutdown().await;
-        }
-    }
-
-    async fn end(mut self, until: Option<Instant>) {
-        self.close(until).await;
-    }
-
-    /// Has what was gathered written, senders end, and the queue closed.
-    async fn close(&mut self, until: Option<Instant>) {
-        self.way.flush();
-        // What is not written yet would not be sent.
-        let patience = until.unwrap_or_else(Instant::now);
-        while !self.way.is_written() && Instant::now() < patience {
-            sleep(WRITTEN).await;
-        }
-        self.stop_senders(until).await;
-        self.queue.close().await;
-        let left = self.queue.status().total;
-        let (output, lost) = (&self.output.name, left.dropped.get(queue::Reason::Closed));
-        if left.pending > 0 {
-            info!(%output, samples = left.pending, "what was not delivered waits in its folder");
-        }
-        if lost > 0 {
-            warn!(%output, samples = lost, "what waited in memory is lost");
-        }
-    }
-}
-
-fn course(output: &Arc<Output>, queue: &Queue, interval: Duration, clients: Arc<tls::Clients>) -> Course {
-    Course::new(output.clone(), queue.status().lanes.len(), interval, clients)
-}
-
-/// One lane is sent until it is told to stop; then what is under way, or what waits.
-async fn send(mut sender: Sender, stop: CancellationToken, until: Arc<OnceLock<Instant>>) {
-    let end = async {
-        stop.cancelled().await;
-        sleep_until(until.get().copied().unwrap_or_else(|| Instant::now() + HANDOVER)).await;
-    };
-    tokio::select! {
-        () = sender.run(&stop) => {}
-        () = end => {}
-    }
-    if let Some(until) = until.get() {
-        sender.drain(*until).await;
     }
 }
 

@@ -1,13 +1,14 @@
 //! Outputs that come, go and change, with a receiver that is not there.
 
 use super::*;
-use crate::collect::collected::{Outlet, Said};
+use crate::collect::collected::{Collected, Outlet, Said};
 use crate::config::deliver::{Auth, Destination, Durability, Endpoint, Url, Version};
 use crate::deliver::queue::disk::Disk;
 use exposition::{Builder, Desc};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
+use tokio::time::sleep;
 
 static NUMBER: Desc = Desc::gauge("n", "A number.");
 
@@ -214,5 +215,47 @@ async fn who_asks_hears_when_an_output_takes_nothing_and_when_it_takes_something
         let heard = timeout(10 * SECOND, degraded.wait_for(|is_degraded| *is_degraded == expected)).await;
         assert!(heard.is_ok(), "{state:?}");
     }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn while_a_request_hangs_that_a_change_waits_for_all_that_is_collected_is_taken_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // It takes a request, and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let hangs = |most: u64| {
+        output("hangs", |output| {
+            let Destination::RemoteWrite { endpoint, .. } = &mut output.to else { return };
+            (endpoint.url.port, endpoint.timeout) = (port, 60 * SECOND);
+            output.queue.max_bytes = most;
+        })
+    };
+    let other = output("other", |_| {});
+    let bench = Bench::start(folder.path(), &[&hangs(1 << 30), &other]);
+    bench.offer("t");
+    let request = timeout(10 * SECOND, silent.accept()).await.expect("a request").expect("a connection");
+    let accepted = |place: usize| bench.outputs.shown()[place].queue.status().total.accepted;
+    let outputs = bench.outputs.clone();
+    let wanted = deliver(&[&hangs(2 << 30), &other]);
+    let mut change = std::pin::pin!(outputs.apply(&wanted, SECOND));
+    let mut offered = 1_u64;
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            changed = &mut change => break changed.expect("it can be had"),
+            () = sleep(Duration::from_millis(20)) => {
+                // What was offered a while ago was taken in long ago.
+                let least = offered.saturating_sub(10);
+                assert!(accepted(0) >= least && accepted(1) >= least, "{offered} after {:?}", began.elapsed());
+                bench.offer("t");
+                offered += 1;
+            }
+        }
+    }
+    assert!(offered > 50, "it waited for the request: {offered}");
+    bench.holds(offered).await;
+    assert_eq!(bench.outputs.lost(), 0);
+    drop(request);
     bench.stop().await;
 }
