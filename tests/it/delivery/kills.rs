@@ -9,8 +9,8 @@
 use super::oracle::{Count, Cut, Found, UNACCEPTED};
 use super::{NUMBERS, PATIENCE, Push, Setup, UP, now, remote_write, report};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use testbed::{Arrival, Arrivals, Dice, Mood, Port, Process, http, skipped, wait_until};
@@ -31,23 +31,20 @@ struct Weather {
 }
 
 impl Weather {
-    fn start(arrivals: Arc<Mutex<Arrivals>>, mut dice: Dice) -> Self {
+    fn start(arrivals: Arc<Arrivals>, mut dice: Dice) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let end = over.clone();
         let thread = thread::spawn(move || {
             let mut changes = 0;
             while !end.load(Ordering::Relaxed) {
-                {
-                    let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-                    match dice.below(10) {
-                        0..2 => arrivals.down(),
-                        2 => arrivals.set(Mood::LoseAnswer),
-                        3 => arrivals.set(Mood::Refuse(503)),
-                        4 => arrivals.set(Mood::Hang),
-                        _ => {
-                            arrivals.set(Mood::Take);
-                            arrivals.up();
-                        }
+                match dice.below(10) {
+                    0..2 => arrivals.down(),
+                    2 => arrivals.set(Mood::LoseAnswer),
+                    3 => arrivals.set(Mood::Refuse(503)),
+                    4 => arrivals.set(Mood::Hang),
+                    _ => {
+                        arrivals.set(Mood::Take);
+                        arrivals.up();
                     }
                 }
                 changes += 1;
@@ -75,9 +72,8 @@ struct Ends {
 
 fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
     let mut dice = Dice(seed);
-    let arrivals = Arc::new(Mutex::new(Arrivals::start(&[NUMBERS, UP])));
-    let receiver = || arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-    let url = receiver().write_url();
+    let arrivals = Arc::new(Arrivals::start(&[NUMBERS, UP]));
+    let url = arrivals.write_url();
     let output = remote_write(&url, version);
     let queue = format!("min_free: 0, lanes: {lanes}, linger: {linger}");
     let mut push =
@@ -113,21 +109,21 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
             }
         }
         said += count.accepted;
-        lives.push(receiver().requests());
+        lives.push(arrivals.requests());
         // Sometimes it dies while it is still looking at what it left.
         while dice.below(4) == 0 {
             push.die_at_start(dice.milliseconds(120));
             ends.at_start += 1;
-            lives.push(receiver().requests());
+            lives.push(arrivals.requests());
         }
         push.start();
     }
     let changes = weather.finish();
-    receiver().set(Mood::Take);
-    receiver().up();
+    arrivals.set(Mood::Take);
+    arrivals.up();
     // A life without memory of failures, so that nobody waits for the next probe.
     push.stop();
-    lives.push(receiver().requests());
+    lives.push(arrivals.requests());
     push.start();
     push.collect(3);
     push.drain();
@@ -135,15 +131,14 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
     said += count.accepted;
     push.finish();
 
-    let receiver = receiver();
-    assert_eq!(receiver.faults(), Vec::<String>::new(), "seed {seed}");
-    let verdict = push.compare(&Found::arrived(&receiver));
+    assert_eq!(arrivals.faults(), Vec::<String>::new(), "seed {seed}");
+    let verdict = push.compare(&Found::arrived(&arrivals));
     assert!(
-        receiver.samples() as u64 >= said,
+        arrivals.samples() as u64 >= said,
         "{} samples arrived, {said} were accepted",
-        receiver.samples()
+        arrivals.samples()
     );
-    let again = again(&receiver.all(), &lives);
+    let again = again(&arrivals.all(), &lives);
     let most = again.iter().copied().max().unwrap_or(0);
     assert!(most as u64 <= lanes, "{most} records came twice after one crash; there are {lanes} lanes");
     assert!(count.dropped.is_empty(), "{count:?}");
@@ -151,8 +146,8 @@ fn soak(seconds: u64, seed: u64, lanes: u64, linger: &str, version: &str) {
         "seed {seed}, {lanes} lanes, linger {linger}, version {version}: {ends:?}, {changes} changes of the receiver; \
          missing 0, reordered 0; {verdict:?}; {} requests, {} samples; after {} deaths {} records came twice, \
          {most} at most",
-        receiver.requests(),
-        receiver.samples(),
+        arrivals.requests(),
+        arrivals.samples(),
         lives.len(),
         again.iter().sum::<usize>(),
     ));
@@ -257,7 +252,7 @@ fn an_oom_kill_loses_nothing_that_was_accepted() {
         skipped("an_oom_kill_loses_nothing_that_was_accepted", "no memory cgroup of version 1 can be made");
         return;
     };
-    let mut arrivals = Arrivals::start(&[NUMBERS, UP]);
+    let arrivals = Arrivals::start(&[NUMBERS, UP]);
     let output = remote_write(&arrivals.write_url(), "auto");
     let mut push = Setup {
         targets: 4,

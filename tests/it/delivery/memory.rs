@@ -17,7 +17,7 @@ fn resident(pid: u32) -> u64 {
 fn an_outage_costs_the_ring_in_memory_however_long_it_is() {
     const RING: u64 = 2 << 20;
     let farm = Farm::start(60);
-    let mut arrivals = Arrivals::start(&[NUMBERS, UP]);
+    let arrivals = Arrivals::start(&[NUMBERS, UP]);
     arrivals.down();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("redvigil.yaml");

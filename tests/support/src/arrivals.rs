@@ -1,21 +1,14 @@
-//! A receiver of remote write 1.0 and 2.0 that remembers what came, request by request, and behaves as it is told.
+//! The accounts of a [`Receiver`] of remote write: what came, request by request, and what came twice or out of order.
 //!
 //! Real stores say what they have in the end; this one also says in which order it came and what came twice. What a
 //! newcomer would get wrong: a request that is sent again after a lost answer is no fault, as long as it is the same,
 //! byte for byte. Everything else that goes back in the time of its series is.
 
+use crate::receiver::{Kind, Received, Receiver, Reply, Trouble};
+use crate::{Sample, receiver};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
-use std::hash::{DefaultHasher, Hasher as _};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-
-use crate::{Port, Sample};
-
-mod message;
 
 /// What it does about a request that has come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,125 +53,110 @@ struct Kept {
     refused: usize,
 }
 
-struct Shared {
-    mood: Mutex<Mood>,
-    token: Mutex<Option<String>>,
-    only_1: AtomicBool,
-    stopping: AtomicBool,
-    kept: Mutex<Kept>,
-    open: Mutex<Vec<TcpStream>>,
+/// What is answered, and to whom.
+struct Rules {
+    mood: Mood,
+    /// `Authorization`, as it must be.
+    wanted: Option<String>,
+    only_1: bool,
     /// The names of the series that are followed.
     follow: Vec<String>,
 }
 
 /// A running receiver. It ends when this is dropped.
 pub struct Arrivals {
-    port: Port,
-    shared: Arc<Shared>,
-    acceptor: Option<thread::JoinHandle<()>>,
+    receiver: Receiver,
+    accounts: Arc<Mutex<Accounts>>,
 }
 
-impl fmt::Debug for Arrivals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Arrivals(127.0.0.1:{})", self.port.number())
+impl std::fmt::Debug for Arrivals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Arrivals({:?})", self.receiver)
     }
 }
 
 impl Arrivals {
     /// Starts one on a free port that follows the series of these names.
     pub fn start(follow: &[&str]) -> Self {
-        let shared = Shared {
-            mood: Mutex::new(Mood::Take),
-            token: Mutex::default(),
-            only_1: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            kept: Mutex::default(),
-            open: Mutex::default(),
-            follow: follow.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let mut arrivals = Self { port: Port::take(), shared: Arc::new(shared), acceptor: None };
-        arrivals.up();
-        arrivals
+        let follow = follow.iter().map(|name| (*name).to_owned()).collect();
+        let rules = Rules { mood: Mood::Take, wanted: None, only_1: false, follow };
+        let accounts = Arc::new(Mutex::new(Accounts { rules, kept: Kept::default() }));
+        let receiver = Receiver::start();
+        receiver.keep_nothing();
+        let theirs = accounts.clone();
+        receiver.answer_by(move |request| lock(&theirs).take(request));
+        Self { receiver, accounts }
     }
 
     /// Where it takes remote write.
     pub fn write_url(&self) -> String {
-        format!("http://127.0.0.1:{}/api/v1/write", self.port.number())
+        self.receiver.url("/api/v1/write")
     }
 
     /// Listens, if it does not.
-    pub fn up(&mut self) {
-        if self.acceptor.is_some() {
-            return;
-        }
-        self.shared.stopping.store(false, Ordering::SeqCst);
-        let listener = TcpListener::bind(("127.0.0.1", self.port.number())).expect("the port is ours");
-        let shared = Arc::clone(&self.shared);
-        self.acceptor = Some(thread::spawn(move || accept(&listener, &shared)));
+    pub fn up(&self) {
+        self.receiver.come_up();
     }
 
     /// Listens no more and closes all connections, in the middle of whatever they do.
-    pub fn down(&mut self) {
-        let Some(acceptor) = self.acceptor.take() else { return };
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which then sees that it is to end.
-        let _ = TcpStream::connect(("127.0.0.1", self.port.number()));
-        let _ = acceptor.join();
-        for stream in lock(&self.shared.open).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+    pub fn down(&self) {
+        self.receiver.go_down();
     }
 
     /// Whether it listens.
     pub fn is_up(&self) -> bool {
-        self.acceptor.is_some()
+        !self.receiver.is_down()
     }
 
     /// What it does from now on.
     pub fn set(&self, mood: Mood) {
-        *lock(&self.shared.mood) = mood;
+        self.accounts().rules.mood = mood;
     }
 
     /// Takes requests with this token alone (`Authorization: Bearer`), and answers others with 401.
     pub fn only_with(&self, token: &str) {
-        *lock(&self.shared.token) = Some(token.to_owned());
+        self.accounts().rules.wanted = Some(format!("Bearer {token}"));
     }
 
     /// Answers requests of version 2.0 with 415.
     pub fn only_version_1(&self) {
-        self.shared.only_1.store(true, Ordering::SeqCst);
+        self.accounts().rules.only_1 = true;
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        lock(&self.accounts)
     }
 
     /// All that was kept so far.
     pub fn all(&self) -> Vec<Arrival> {
-        lock(&self.shared.kept).arrivals.clone()
+        self.accounts().kept.arrivals.clone()
     }
 
     /// How many requests were kept so far.
     pub fn requests(&self) -> usize {
-        lock(&self.shared.kept).arrivals.len()
+        self.accounts().kept.arrivals.len()
     }
 
     /// How many requests were refused so far.
     pub fn refused(&self) -> usize {
-        lock(&self.shared.kept).refused
+        self.accounts().kept.refused
     }
 
     /// How many samples were kept so far, without those that came again.
     pub fn samples(&self) -> usize {
-        lock(&self.shared.kept).samples
+        self.accounts().kept.samples
     }
 
     /// What must not be: samples that go back in the time of their series though their request is new, and requests
     /// that cannot be read.
     pub fn faults(&self) -> Vec<String> {
-        lock(&self.shared.kept).faults.clone()
+        self.accounts().kept.faults.clone()
     }
 
     /// How many series of this name there were for each `instance`, by all their labels: one, unless labels change.
     pub fn series(&self, name: &str) -> BTreeMap<String, usize> {
-        let kept = lock(&self.shared.kept);
-        let of_name = kept.labels.iter().filter(|((of, _), _)| of == name);
+        let accounts = self.accounts();
+        let of_name = accounts.kept.labels.iter().filter(|((of, _), _)| of == name);
         of_name.map(|((_, instance), labels)| (instance.clone(), labels.len())).collect()
     }
 
@@ -186,7 +164,7 @@ impl Arrivals {
     /// came again.
     pub fn followed(&self, name: &str) -> BTreeMap<String, Vec<Sample>> {
         let mut found: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-        for arrival in lock(&self.shared.kept).arrivals.iter().filter(|arrival| !arrival.again) {
+        for arrival in self.accounts().kept.arrivals.iter().filter(|arrival| !arrival.again) {
             for (_, instance, sample) in arrival.followed.iter().filter(|(of, _, _)| of == name) {
                 found.entry(instance.clone()).or_default().push(*sample);
             }
@@ -195,143 +173,157 @@ impl Arrivals {
     }
 }
 
-impl Drop for Arrivals {
-    fn drop(&mut self) {
-        self.down();
-    }
+fn lock(accounts: &Mutex<Accounts>) -> MutexGuard<'_, Accounts> {
+    accounts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming().map_while(Result::ok) {
-        if shared.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        if let Ok(copy) = stream.try_clone() {
-            lock(&shared.open).push(copy);
-        }
-        let shared = Arc::clone(shared);
-        thread::spawn(move || {
-            // The sender may be killed at any time; then there is nothing left to do.
-            let _ = converse(stream, &shared);
-        });
-    }
-}
-
-/// One connection, to its end.
-fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let Some((mut head, body)) = read_request(&mut reader)? else { return Ok(()) };
-        if shared.stopping.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let mood = *lock(&shared.mood);
-        let wanted = lock(&shared.token).as_ref().map(|token| format!("Bearer {token}"));
-        let is_2 = head.get("content-type").is_some_and(|kind| kind.contains("io.prometheus.write.v2"));
-        let refused = match mood {
-            Mood::Refuse(status) => Some(status),
-            _ if wanted.is_some() && head.get("authorization") != wanted.as_ref() => Some(401),
-            _ if is_2 && shared.only_1.load(Ordering::SeqCst) => Some(415),
-            _ => None,
-        };
-        if let Some(status) = refused {
-            lock(&shared.kept).refused += 1;
-            write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 3\r\n\r\nno\n")?;
-            continue;
-        }
-        if mood == Mood::Hang {
-            let _ = reader.read(&mut [0]);
-            return Ok(());
-        }
-        let samples = keep(&body, is_2, head.remove("authorization"), shared);
-        if mood == Mood::LoseAnswer {
-            return stream.shutdown(Shutdown::Both);
-        }
-        let written = if is_2 {
-            format!(
-                "X-Prometheus-Remote-Write-Samples-Written: {samples}\r\n\
-                 X-Prometheus-Remote-Write-Histograms-Written: 0\r\n\
-                 X-Prometheus-Remote-Write-Exemplars-Written: 0\r\n"
-            )
-        } else {
-            String::new()
-        };
-        write!(stream, "HTTP/1.1 204 No Content\r\n{written}\r\n")?;
-    }
-}
-
-type Head = BTreeMap<String, String>;
-
-/// The next request, or nothing at the end of the connection. Names of headers in lower case.
-fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<(Head, Vec<u8>)>> {
-    let mut head = Head::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        let line = line.trim_end();
-        if line.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':') {
-            head.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        }
-    }
-    let length = head.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    Ok(Some((head, body)))
-}
-
-fn hash(of: impl std::hash::Hash) -> u64 {
+fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Keeps a request; returns how many samples it had.
-fn keep(body: &[u8], is_2: bool, from: Option<String>, shared: &Shared) -> usize {
-    let mut kept = lock(&shared.kept);
-    let digest = hash(body);
-    let Some(series) = message::read(body, is_2) else {
-        kept.faults.push(format!("a request of {} bytes that cannot be read", body.len()));
-        return 0;
-    };
-    let again = !kept.digests.insert(digest);
-    let samples = series.iter().map(|(_, samples)| samples.len()).sum();
-    let mut followed = Vec::new();
-    for (labels, samples) in &series {
-        let name = labels.get("__name__").map(String::as_str).unwrap_or_default();
-        let instance = labels.get("instance").cloned().unwrap_or_default();
-        if shared.follow.iter().any(|followed| followed == name) {
-            kept.labels.entry((name.to_owned(), instance.clone())).or_default().insert(hash(labels));
-            followed.extend(samples.iter().map(|sample| (name.to_owned(), instance.clone(), *sample)));
+/// The rules, and what was kept by them.
+struct Accounts {
+    rules: Rules,
+    kept: Kept,
+}
+
+impl Accounts {
+    /// Says what is answered to a request, and keeps it where it is to be kept.
+    fn take(&mut self, request: &Received) -> Reply {
+        let from = request.header("authorization").map(str::to_owned);
+        let is_2 = request.message.as_ref().is_ok_and(|message| message.kind == Kind::V2);
+        let Rules { mood, wanted, only_1, follow } = &self.rules;
+        let refused = match mood {
+            Mood::Refuse(status) => Some(*status),
+            _ if wanted.is_some() && from != *wanted => Some(401),
+            _ if is_2 && *only_1 => Some(415),
+            _ => None,
+        };
+        if let Some(status) = refused {
+            self.kept.refused += 1;
+            return Reply::status(status).body("no\n");
         }
-        if again {
-            continue;
-        }
-        let newest = kept.newest.entry(hash(labels)).or_insert(i64::MIN);
-        let (before, mut last) = (*newest, *newest);
-        for sample in samples {
-            if sample.at <= last {
-                let fault =
-                    format!("{name} of {instance}: {} came after {last} (before this: {before})", sample.at);
-                kept.faults.push(fault);
-                break;
+        let trouble = match mood {
+            Mood::Hang => return Reply::accepted().with(Trouble::Silence),
+            Mood::LoseAnswer => Trouble::Close,
+            Mood::Take | Mood::Refuse(_) => Trouble::None,
+        };
+        self.kept.keep(request, from, follow);
+        Reply::accepted().with(trouble)
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, request: &Received, from: Option<String>, follow: &[String]) {
+        let message = match &request.message {
+            Ok(message) => message,
+            Err(error) => {
+                let size = request.body.len();
+                return self.faults.push(format!("a request of {size} bytes that cannot be read: {error}"));
             }
-            last = sample.at;
+        };
+        let digest = hash(&request.body);
+        let again = !self.digests.insert(digest);
+        let mut followed = Vec::new();
+        // What was wrong before of a series of this request is told once.
+        let mut told = HashSet::new();
+        for receiver::Sample { labels, timestamp, value } in &message.samples {
+            let label =
+                |name: &str| labels.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+            let (name, instance) = (label("__name__").to_owned(), label("instance").to_owned());
+            let series = hash(labels);
+            if !again {
+                let newest = self.newest.entry(series).or_insert(i64::MIN);
+                if *timestamp > *newest {
+                    *newest = *timestamp;
+                } else if told.insert(series) {
+                    self.faults.push(format!("{name} of {instance}: {timestamp} came after {newest}"));
+                }
+            }
+            if follow.contains(&name) {
+                self.labels.entry((name.clone(), instance.clone())).or_default().insert(series);
+                followed.push((name, instance, Sample { at: *timestamp, value: *value }));
+            }
         }
-        kept.newest.insert(hash(labels), last.max(before));
+        let samples = message.samples.len();
+        if !again {
+            self.samples += samples;
+        }
+        let version = if message.kind == Kind::V2 { 2 } else { 1 };
+        self.arrivals.push(Arrival { version, digest, samples, again, from, followed });
     }
-    if !again {
-        kept.samples += samples;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receiver::Message;
+    use std::time::Instant;
+
+    fn request(body: &str, times: &[i64]) -> Received {
+        let labels =
+            [("__name__", "up"), ("instance", "a:1")].map(|(name, value)| (name.into(), value.into()));
+        let sample = |at: &i64| receiver::Sample { labels: labels.to_vec(), timestamp: *at, value: 1.0 };
+        let samples = times.iter().map(sample).collect();
+        let message =
+            Message { kind: Kind::V2, samples, metadata: vec![], symbols: vec![], references: vec![] };
+        Received {
+            at: Instant::now(),
+            connection: 0,
+            method: "POST".into(),
+            path: "/".into(),
+            headers: vec![("authorization".into(), "Bearer me".into())],
+            body: body.into(),
+            message: Ok(message),
+        }
     }
-    kept.arrivals.push(Arrival { version: if is_2 { 2 } else { 1 }, digest, samples, again, from, followed });
-    samples
+
+    #[test]
+    fn what_goes_back_is_a_fault_and_the_same_again_is_none() {
+        let mut kept = Kept::default();
+        let mut check = |body: &str, times: &[i64], again: bool, faults: &[&str], samples: usize| {
+            kept.keep(&request(body, times), Some("Bearer me".into()), &["up".into()]);
+            let last = kept.arrivals.last().expect("it was kept");
+            assert_eq!((last.again, last.followed.len(), last.version), (again, times.len(), 2), "{body}");
+            assert_eq!(
+                (&kept.faults[..], kept.samples),
+                (&faults.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>()[..], samples)
+            );
+        };
+        check("one", &[1, 2], false, &[], 2);
+        check("one", &[1, 2], true, &[], 2);
+        check("two", &[3], false, &[], 3);
+        let back = "up of a:1: 2 came after 3";
+        check("three", &[2, 1], false, &[back], 5);
+        check("four", &[4], false, &[back], 6);
+    }
+
+    #[test]
+    fn the_mood_is_what_is_answered() {
+        let mut accounts = Accounts {
+            rules: Rules { mood: Mood::Take, wanted: None, only_1: false, follow: vec![] },
+            kept: Kept::default(),
+        };
+
+        let mut check = |change: fn(&mut Rules), status: u16, trouble: Trouble, kept: usize| {
+            change(&mut accounts.rules);
+            let reply = accounts.take(&request("one", &[1]));
+            assert_eq!((reply.status, reply.trouble, accounts.kept.arrivals.len()), (status, trouble, kept));
+        };
+        check(|_| {}, 204, Trouble::None, 1);
+        check(|rules| rules.mood = Mood::LoseAnswer, 204, Trouble::Close, 2);
+        check(|rules| rules.mood = Mood::Hang, 204, Trouble::Silence, 2);
+        check(|rules| rules.mood = Mood::Refuse(503), 503, Trouble::None, 2);
+        check(|rules| rules.mood = Mood::Take, 204, Trouble::None, 3);
+        check(|rules| rules.only_1 = true, 415, Trouble::None, 3);
+        check(
+            |rules| (rules.only_1, rules.wanted) = (false, Some("Bearer you".into())),
+            401,
+            Trouble::None,
+            3,
+        );
+        check(|rules| rules.wanted = Some("Bearer me".into()), 204, Trouble::None, 4);
+    }
 }

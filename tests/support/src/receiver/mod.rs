@@ -196,6 +196,8 @@ struct Shared {
     connections: AtomicUsize,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
+    /// Whether it remembers nothing.
+    is_forgetful: AtomicBool,
     is_down: AtomicBool,
     is_over: AtomicBool,
 }
@@ -233,6 +235,7 @@ impl Receiver {
             connections: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
+            is_forgetful: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
@@ -266,6 +269,11 @@ impl Receiver {
     /// Answers as that says from now on.
     pub fn answer_by(&self, plan: impl FnMut(&Received) -> Reply + Send + 'static) {
         *lock(&self.shared.plan) = Box::new(plan);
+    }
+
+    /// Remembers nothing from now on: whoever answers keeps what counts.
+    pub fn keep_nothing(&self) {
+        self.shared.is_forgetful.store(true, Ordering::SeqCst);
     }
 
     /// Answers that to what is larger, before its body was read, which is never read; the connection is reset a moment later.
@@ -306,6 +314,11 @@ impl Receiver {
         crate::wait_until("the receiver to be down", Duration::from_secs(10), || {
             TcpStream::connect(("127.0.0.1", self.port())).is_err()
         });
+    }
+
+    /// Whether it is down.
+    pub fn is_down(&self) -> bool {
+        self.shared.is_down.load(Ordering::SeqCst)
     }
 
     /// Listens again.
@@ -373,6 +386,9 @@ impl Shared {
             let count = count.to_string();
             reply = reply.header("X-Prometheus-Remote-Write-Samples-Written", &count);
             reply = reply.header("X-Prometheus-Remote-Write-Histograms-Written", "0");
+        }
+        if self.is_forgetful.load(Ordering::SeqCst) {
+            return reply;
         }
         if reply.stores {
             lock(&self.stored).extend_from_slice(samples);
