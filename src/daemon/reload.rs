@@ -5,32 +5,35 @@
 //! the reason in the log (once, until it is another one), in metrics and in `/api/v1/config`. Who has read the same twice
 //! wakes nobody.
 //!
+//! [`load`] reads and compares, [`moment`] is what is said for the moment, [`tell`] publishes or says why not.
+//!
 //! What a newcomer would get wrong: files are read and documents understood on a thread beside ours. Thousands of services
 //! take a while, and collections go on meanwhile.
 
 mod compare;
+mod load;
+mod moment;
+mod tell;
 
-use crate::config::document::overrides::Overrides;
-use crate::config::document::reader::Files;
-use crate::config::document::{Loaded, Origin, Text, Texts, effective, rows};
-use crate::config::problem::Problem;
-use crate::config::{Config, credentials, validate};
+use crate::config::Config;
+use crate::config::document::{Origin, Text, Texts, effective, rows};
 use crate::deliver::outputs::Outputs;
 use crate::serve::reload::{Report, Wanted};
 use crate::serve::web::Web;
 use crate::source;
 use crate::source::file::Seen;
 use crate::source::last_good::LastGood;
-use crate::telemetry::events::{Events, Kind};
+use crate::telemetry::events::Events;
 use crate::telemetry::log;
 use crate::telemetry::metrics::{Cause, Metrics, Reload};
+use load::{Fault, beside, hashes, load, own_words};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
+use tell::milliseconds;
 use tokio::sync::{mpsc, watch as channel};
-use tracing::{debug, error, info, warn};
-use xxhash_rust::xxh3::xxh3_64;
+use tracing::info;
 
 /// What the owner of the configuration stands on.
 pub struct World {
@@ -68,26 +71,6 @@ pub struct Reloader {
     /// Warnings that were told, and the failure that was.
     told: HashSet<String>,
     told_failure: Option<String>,
-}
-
-/// Why nothing is new.
-enum Fault {
-    /// What documents say, or files that they name.
-    Problems(Vec<Problem>),
-    /// What else has to take it.
-    Other(String),
-}
-
-impl Fault {
-    fn line(&self) -> String {
-        match self {
-            Self::Problems(problems) => {
-                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                format!("failed to reload the configuration: {}", problems.join("; "))
-            }
-            Self::Other(line) => line.clone(),
-        }
-    }
 }
 
 impl Reloader {
@@ -196,62 +179,6 @@ impl Reloader {
         }
     }
 
-    /// Something is to be said for the moment.
-    async fn patch(&mut self, patch: &serde_json::Value) -> Result<Overrides, Vec<Problem>> {
-        let before = self.running_texts();
-        let overrides = before.overrides.patched(patch, &rows())?;
-        if let Some(problem) = self.unknown_name(&overrides) {
-            return Err(vec![problem]);
-        }
-        let texts = Texts { overrides: overrides.clone(), ..before.clone() };
-        match self.reload_as_it_is(Cause::Runtime, texts).await {
-            Ok(()) => {
-                self.tell_overrides(&before.overrides, &overrides);
-                Ok(overrides)
-            }
-            Err(fault) => {
-                self.world.metrics.reloaded(Cause::Runtime, Reload::Failed);
-                Err(match fault {
-                    Fault::Problems(problems) => problems,
-                    Fault::Other(message) => vec![Problem { place: String::new(), message }],
-                })
-            }
-        }
-    }
-
-    /// A name of which something is said, and which nobody has.
-    fn unknown_name(&self, overrides: &Overrides) -> Option<Problem> {
-        let config = self.world.publish.borrow();
-        let is_output = |name: &str| config.deliver.outputs.iter().any(|output| *output.name == *name);
-        let service = overrides.names("services").find(|name| config.discover.service(name).is_none());
-        let output = overrides.names("outputs").find(|name| !is_output(name));
-        let (key, name) = service.map(|name| ("services", name)).or(output.map(|name| ("outputs", name)))?;
-        let message = "there is none of that name".into();
-        Some(Problem { place: format!("{key}.{name}"), message })
-    }
-
-    /// Each change of what is said for the moment is an event.
-    fn tell_overrides(&self, before: &Overrides, now: &Overrides) {
-        self.world.metrics.config_overrides.set(now.list().len() as u64);
-        let (before, now): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            (before.list().into_iter().collect(), now.list().into_iter().collect());
-        let keys: BTreeSet<_> = before.keys().chain(now.keys()).collect();
-        for key in keys {
-            let (old, new) = (before.get(key), now.get(key));
-            if old == new {
-                continue;
-            }
-            let message = match new {
-                Some(new) => format!("{key} is {new} for the moment, by /api/v1/runtime"),
-                None => format!("{key} is again what documents and flags say"),
-            };
-            let mut steps = key.split('.');
-            let name = if matches!(steps.next(), Some("services" | "outputs")) { steps.next() } else { None };
-            let (old, new) = (old.map(String::as_str), new.map(String::as_str));
-            self.world.events.push(name.unwrap_or_default(), Kind::Config, old, new, message);
-        }
-    }
-
     /// Reads the file anew, and goes on with it.
     async fn reload(&mut self, cause: Cause, texts: Texts) -> Result<(), Fault> {
         let running = self.world.publish.borrow().clone();
@@ -304,117 +231,6 @@ impl Reloader {
         self.world.report.send_replace(Arc::new(report));
         Ok(())
     }
-
-    /// Publishes what is new. Which keys wait for the next start.
-    fn publish(&mut self, cause: Cause, fresh: Fresh, began: Instant) -> Vec<String> {
-        let Fresh { config, warnings, hash, at_start, change } = fresh;
-        let told: HashSet<_> = warnings.iter().map(ToString::to_string).collect();
-        for warning in told.difference(&self.told) {
-            warn!("{warning}");
-        }
-        self.told = told;
-        let pending: Vec<_> = compare::differing(&self.at_start, &at_start);
-        for key in pending.iter().filter(|key| !self.world.report.borrow().pending.contains(key)) {
-            warn!(key, "changed, and takes effect at restart");
-        }
-        let remote = self.world.remote.as_ref().and_then(|remote| remote.borrow().latest.clone());
-        if config.telemetry.level != self.world.publish.borrow().telemetry.level {
-            log::set_level(config.telemetry.level);
-        }
-        self.world.metrics.config_hash.set(hash);
-        self.world.publish.send_replace(Arc::new(config));
-        let took_ms = began.elapsed().as_millis() as u64;
-        info!(cause = cause.word(), took_ms, "configuration published");
-        if cause != Cause::Runtime {
-            let message = format!("the configuration changed ({}): {change}", cause.word());
-            self.world.events.push("", Kind::Config, None, None, message);
-        }
-        if let (Some(document), Some(kept)) = (remote, self.world.kept.clone()) {
-            drop(tokio::task::spawn_blocking(move || {
-                if let Err(error) = kept.keep(&document) {
-                    warn!(error = %error, "the remote document cannot be kept for a start without its source");
-                }
-            }));
-        }
-        pending
-    }
-
-    /// Tells what is wrong, where it is something new.
-    fn failed(&mut self, cause: Cause, reason: String) {
-        self.world.metrics.reload_failed.swap(true);
-        self.world.metrics.reload_failures.increment();
-        self.world.metrics.reloaded(cause, Reload::Failed);
-        if self.told_failure.as_ref() == Some(&reason) {
-            debug!(cause = cause.word(), error = reason, "reload failed as before");
-        } else {
-            error!(cause = cause.word(), error = reason, "reload failed: what ran before goes on");
-            self.told_failure = Some(reason.clone());
-        }
-        let before = self.world.report.borrow().clone();
-        let report = Report {
-            at: SystemTime::now(),
-            cause,
-            outcome: Reload::Failed,
-            reason: Some(reason),
-            ..Report::clone(&before)
-        };
-        self.world.report.send_replace(Arc::new(report));
-    }
-}
-
-/// A configuration that is not the one that runs.
-struct Fresh {
-    config: Config,
-    warnings: Vec<crate::config::problem::Warning>,
-    hash: u64,
-    at_start: BTreeMap<String, u64>,
-    change: String,
-}
-
-/// What documents come to, where that is new, and which files were read.
-type Outcome = (Result<Option<Fresh>, Vec<Problem>>, BTreeMap<PathBuf, Option<u64>>);
-
-/// Reads these documents and compares; `None`: nothing is new. And which files were read, in any case.
-fn load(running: &Config, origin: &Origin, texts: &Texts) -> Outcome {
-    if *texts == origin.texts {
-        let files = Files::default();
-        for path in origin.files.keys() {
-            let _ = files.read(path);
-        }
-        if files.seen() == origin.files {
-            return (Ok(None), origin.files.clone());
-        }
-    }
-    let files = Files::default();
-    let loaded = origin.sources.load(texts, &files, &|name| std::env::var_os(name));
-    let fresh = loaded.map(|Loaded { mut config, warnings }| {
-        let change = compare::share(running, &mut config);
-        let settings =
-            config.origin.as_ref().map(|origin| effective::settings(origin, &rows())).unwrap_or_default();
-        let (hash, at_start) = (effective::hash(&settings), effective::at_start(&settings));
-        Some(Fresh { config, warnings, hash, at_start, change })
-    });
-    (fresh, files.seen())
-}
-
-/// The peer has words of its own for its password file, which is all that it can reload.
-fn own_words(origin: &Origin, problems: Vec<Problem>) -> Fault {
-    let path = origin.sources.flags.config.connect.password_file.as_ref();
-    match path.filter(|_| !origin.sources.has_documents()) {
-        Some(path) => {
-            let text = validate::read(path);
-            match text.and_then(|text| credentials::parse_password_file(&text)) {
-                Err(reason) => Fault::Other(format!("failed to reload passwords file: {reason}")),
-                Ok(_) => Fault::Problems(problems),
-            }
-        }
-        None => Fault::Problems(problems),
-    }
-}
-
-/// Does it on a thread beside ours.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|fault| Fault::Other(format!("reading failed: {fault}")))
 }
 
 /// Waits for news of the remote document; never ends where there is none.
@@ -426,18 +242,6 @@ async fn changed(remote: &mut Option<channel::Receiver<source::State>>) {
     if !is_news {
         std::future::pending::<()>().await;
     }
-}
-
-/// What the files held when this was read.
-fn hashes(origin: &Origin) -> Seen {
-    let file = origin.sources.file.iter().zip(&origin.texts.file);
-    let file = file.map(|(path, text)| (path.clone(), xxh3_64(text.text.as_bytes())));
-    let named = origin.files.iter().filter_map(|(path, hash)| Some((path.clone(), (*hash)?)));
-    file.chain(named).collect()
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

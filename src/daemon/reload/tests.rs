@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::document::{Flags, Sources};
+use crate::config::problem::Problem;
 use crate::config::{Address, Secret, Serve};
 use std::fs;
 use tokio::sync::oneshot;
