@@ -55,8 +55,9 @@ pub fn config() -> String {
          variable says, too, is without effect, and a warning says so. Problems name document and line, whichever it is. Paths in a remote \
          document begin at the folder of the file, too; without one, where the process runs.\n\n\
          The file, the remote document, and files with passwords and scripts are followed: what changes is in effect within a second, without a \
-         restart, and what it is not about goes on as it was. `POST /-/reload` and SIGHUP read all of it again. Whatever is wrong changes \
-         nothing; the log, `/`, [`/api/v1/config`](api.md) and `redvigil_config_last_reload_successful` say what. A remote document that was good is \
+         restart, and what it is not about goes on as it was. A file that is being written is waited for until it was left alone for a moment; who \
+         puts a new one in its place by renaming is safe in any case. A document that becomes empty is refused. \
+         `POST /-/reload` and SIGHUP read all of it again, at once. Whatever is wrong changes nothing; the log, `/`, [`/api/v1/config`](api.md) and `redvigil_config_last_reload_successful` say what. A remote document that was good is \
          kept below `--storage.path`, and used at a start when nobody answers within ten seconds.\n\n\
          Keys with *runtime* behind them may be said for the moment; a change of one with *restart* counts at the next start, and the log says so \
          when it comes. Flags and variables are read at the start alone.\n\n\

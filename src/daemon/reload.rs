@@ -30,10 +30,15 @@ use load::{Fault, beside, hashes, load, own_words};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tell::milliseconds;
 use tokio::sync::{mpsc, watch as channel};
+use tokio::time::sleep_until;
 use tracing::info;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How long after one was being written files are looked at again.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// What the owner of the configuration stands on.
 pub struct World {
@@ -71,6 +76,8 @@ pub struct Reloader {
     /// Warnings that were told, and the failure that was.
     told: HashSet<String>,
     told_failure: Option<String>,
+    /// When files are looked at again, of which one was being written.
+    again: Option<tokio::time::Instant>,
 }
 
 impl Reloader {
@@ -82,6 +89,7 @@ impl Reloader {
             at_start: BTreeMap::new(),
             told: HashSet::new(),
             told_failure: None,
+            again: None,
             world,
         };
         if let Some(origin) = &config.origin {
@@ -127,9 +135,12 @@ impl Reloader {
                 // Who follows files ends when we do.
                 Ok(()) = files.changed() => {
                     let seen = files.borrow_and_update().clone();
-                    if let Some(cause) = self.files_changed(seen) {
-                        self.attempt(cause, self.wanted_texts()).await;
-                    }
+                    self.look(seen).await;
+                }
+                () = sleep_until(self.again.unwrap_or_else(tokio::time::Instant::now)), if self.again.is_some() => {
+                    self.again = None;
+                    let seen = files.borrow().clone();
+                    self.look(seen).await;
                 }
             }
         }
@@ -148,6 +159,13 @@ impl Reloader {
         let remote = latest.map(|latest| Text { name: latest.place, text: latest.text });
         let running = self.running_texts();
         Texts { remote: remote.or(running.remote), ..running }
+    }
+
+    /// Goes on with files that hold something else.
+    async fn look(&mut self, seen: Seen) {
+        if let Some(cause) = self.files_changed(seen) {
+            self.attempt(cause, self.wanted_texts()).await;
+        }
     }
 
     /// What asks for a reload among the files, where one holds something else.
@@ -185,10 +203,25 @@ impl Reloader {
         let Some(origin) = running.origin.clone() else { return Ok(()) };
         let sources = origin.sources.clone();
         let read = beside(move || sources.read()).await.and_then(|text| text.map_err(Fault::Problems));
-        match read {
-            Ok(file) => self.reload_as_it_is(cause, Texts { file, ..texts }).await,
-            Err(fault) => Err(fault),
+        let file = read?;
+        if !cause.is_asked() && self.is_being_written(&origin, file.as_ref()) {
+            return Ok(());
         }
+        self.reload_as_it_is(cause, Texts { file, ..texts }).await
+    }
+
+    /// Whether the file is neither what runs nor what was told of it, which was the same for a while. Then it is looked at
+    /// again in a moment.
+    fn is_being_written(&mut self, origin: &Origin, file: Option<&Text>) -> bool {
+        let (Some(path), Some(file)) = (&origin.sources.file, file) else { return false };
+        let told = self.world.changed.borrow().get(path).copied();
+        let hash = xxh3_64(file.text.as_bytes());
+        let is_known = told.is_none_or(|told| told == hash) || origin.texts.file.as_ref() == Some(file);
+        if !is_known {
+            self.seen.remove(path);
+            self.again = Some(tokio::time::Instant::now() + AGAIN);
+        }
+        !is_known
     }
 
     /// Goes on with these documents, unless something is wrong with them.

@@ -4,22 +4,29 @@
 //! block does that, since a file may be on a network.
 //!
 //! What a newcomer would get wrong: this says that a file changed, and never what it says: it may change again before it is
-//! read. And a file that is gone is no change, for an editor may be at work: what was known of it stays.
+//! read. What is told was the same twice, for whoever writes into a file has it empty and half full for a while. And a file that
+//! is gone is no change, for an editor may be at work: what was known of it stays.
 
-use super::folders::{Folders, settled};
+use super::folders::Folders;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Who writes is given this long to go on, and no longer than [`MOST`]: a change is in effect within a second.
+/// How long after news from a folder its files are looked at: more comes in a moment.
+const SOON: Duration = Duration::from_millis(150);
+
+/// What is told was not written between two looks so far apart.
 const QUIET: Duration = Duration::from_millis(200);
-const MOST: Duration = Duration::from_millis(600);
+
+/// What is never the same twice is told after so long all the same.
+const MOST: Duration = Duration::from_secs(10);
 
 /// How often files are read where nothing is told.
 const POLL: Duration = Duration::from_secs(3);
@@ -45,21 +52,21 @@ pub async fn follow(mut files: watch::Receiver<Vec<PathBuf>>, publish: watch::Se
     let mut folders = Folders::new(changed.clone());
     loop {
         let wanted = files.borrow_and_update().clone();
-        let looking = tokio::task::spawn_blocking(move || {
-            // First, so that no change falls between the look and the watch.
-            let behind: Vec<_> = wanted.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
-            folders.watch(wanted.iter().chain(&behind).map(PathBuf::as_path));
-            let seen = look(&wanted);
-            (folders, wanted, seen)
-        });
-        let (wanted, seen);
-        (folders, wanted, seen) = match looking.await {
-            Ok(looked) => looked,
-            // Told as what it is by whoever owns us.
-            Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
-            // The process ends.
-            Err(_) => return std::future::pending().await,
+        let (mut seen, mut written);
+        (folders, seen, written) = look_beside(folders, wanted.clone()).await;
+        let is_news = |seen: &Seen| {
+            let known = publish.borrow();
+            seen.iter().any(|(path, hash)| known.get(path) != Some(hash))
         };
+        let until = Instant::now() + MOST;
+        while is_news(&seen) && Instant::now() < until {
+            sleep(QUIET).await;
+            let before = std::mem::take(&mut written);
+            (folders, seen, written) = look_beside(folders, wanted.clone()).await;
+            if written == before {
+                break;
+            }
+        }
         let pause = if seen.len() < wanted.len() { POLL_GONE } else { POLL };
         publish.send_if_modified(|known| {
             let is_new = seen.iter().any(|(path, hash)| known.get(path) != Some(hash));
@@ -69,10 +76,37 @@ pub async fn follow(mut files: watch::Receiver<Vec<PathBuf>>, publish: watch::Se
         });
         tokio::select! {
             () = sleep(pause) => {}
-            () = changed.notified() => settled(&changed, QUIET, MOST).await,
+            () = changed.notified() => sleep(SOON).await,
             Ok(()) = files.changed() => {}
         }
     }
+}
+
+/// Looks at these files and has their folders watched, on a thread beside ours.
+async fn look_beside(mut folders: Folders, wanted: Vec<PathBuf>) -> (Folders, Seen, Vec<Option<Written>>) {
+    let looking = tokio::task::spawn_blocking(move || {
+        // First, so that no change falls between the look and the watch.
+        let behind: Vec<_> = wanted.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        folders.watch(wanted.iter().chain(&behind).map(PathBuf::as_path));
+        // Before they are read: what is written meanwhile is seen at the next look.
+        let written = wanted.iter().map(|path| written(path)).collect();
+        let seen = look(&wanted);
+        (folders, seen, written)
+    });
+    match looking.await {
+        Ok(looked) => looked,
+        // Told as what it is by whoever owns us.
+        Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
+        // The process ends.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Which file it is, how long, and when it was written: seconds and nanoseconds.
+type Written = (u64, u64, i64, i64);
+
+fn written(path: &Path) -> Option<Written> {
+    fs::metadata(path).ok().map(|file| (file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
 }
 
 /// The hash of what a file holds. What is no file is not opened: a pipe would make us wait.
@@ -89,7 +123,6 @@ fn hash(path: &Path) -> Option<u64> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::time::Instant;
     use tokio::task::JoinSet;
     use tokio::time::timeout;
 
@@ -150,6 +183,26 @@ mod tests {
         write(&path, "4");
         longest = longest.max(followed.until("4").await);
         assert!(longest < Duration::from_secs(1), "{longest:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_being_written_is_not_told_before_it_is_whole() {
+        let mut followed = Followed::start("c.yaml", |folder| write(&folder.join("c.yaml"), "whole")).await;
+        let path = followed.path("c.yaml");
+        let begun = Instant::now();
+        for _ in 0..40 {
+            write(&path, "");
+            sleep(Duration::from_millis(15)).await;
+            write(&path, "ha");
+            sleep(Duration::from_millis(15)).await;
+        }
+        write(&path, "whole again");
+        let halves = ["", "ha"].map(|text| xxh3_64(text.as_bytes()));
+        // Whatever was told so far; a machine that stood still for long may have made a half whole.
+        let told = followed.seen.has_changed().expect("it runs");
+        let is_half = followed.seen.borrow_and_update().values().any(|known| halves.contains(known));
+        assert!(!told && !is_half || begun.elapsed() > MOST, "after {:?}", begun.elapsed());
+        followed.until("whole again").await;
     }
 
     #[tokio::test]

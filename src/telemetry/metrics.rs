@@ -76,6 +76,11 @@ impl Cause {
     pub const ALL: [Self; 7] =
         [Self::Start, Self::Signal, Self::Request, Self::File, Self::Remote, Self::Named, Self::Runtime];
 
+    /// Whether somebody asked, and did not just write.
+    pub const fn is_asked(self) -> bool {
+        matches!(self, Self::Signal | Self::Request)
+    }
+
     /// Its word: the label `source`.
     pub const fn word(self) -> &'static str {
         match self {

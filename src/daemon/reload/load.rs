@@ -5,7 +5,7 @@
 
 use super::compare;
 use crate::config::document::reader::Files;
-use crate::config::document::{Loaded, Origin, Texts, effective, rows};
+use crate::config::document::{Loaded, Origin, Text, Texts, effective, rows};
 use crate::config::problem::{Problem, Warning};
 use crate::config::{Config, credentials, validate};
 use crate::source::file::Seen;
@@ -38,6 +38,13 @@ pub(super) fn load(running: &Config, origin: &Origin, texts: &Texts) -> Outcome 
             return (Ok(None), origin.files.clone());
         }
     }
+    let emptied: Vec<_> = [(&origin.texts.file, &texts.file), (&origin.texts.remote, &texts.remote)]
+        .into_iter()
+        .filter_map(|(before, now)| emptied(before.as_ref(), now.as_ref()))
+        .collect();
+    if !emptied.is_empty() {
+        return (Err(emptied), origin.files.clone());
+    }
     let files = Files::default();
     let loaded = origin.sources.load(texts, &files, &|name| std::env::var_os(name));
     let fresh = loaded.map(|Loaded { mut config, warnings }| {
@@ -48,6 +55,16 @@ pub(super) fn load(running: &Config, origin: &Origin, texts: &Texts) -> Outcome 
         Some(Fresh { config, warnings, hash, at_start, change })
     });
     (fresh, files.seen())
+}
+
+/// A document that says nothing any more was cut off, or is a mistake: nobody means to end all services by that.
+fn emptied(before: Option<&Text>, now: Option<&Text>) -> Option<Problem> {
+    let says_nothing = |text: &Text| {
+        text.text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---")
+    };
+    let now = now.filter(|now| says_nothing(now) && before.is_some_and(|before| !says_nothing(before)))?;
+    let message = "is empty, and was not; what has no services has another key at least".into();
+    Some(Problem { place: now.name.to_string(), message })
 }
 
 /// The peer has words of its own for its password file, which is all that it can reload.

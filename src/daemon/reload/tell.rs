@@ -24,7 +24,10 @@ impl Reloader {
         for key in pending.iter().filter(|key| !self.world.report.borrow().pending.contains(key)) {
             warn!(key, "changed, and takes effect at restart");
         }
-        let remote = self.world.remote.as_ref().and_then(|remote| remote.borrow().latest.clone());
+        let latest = self.world.remote.as_ref().and_then(|remote| remote.borrow().latest.clone());
+        // There may be a newer one by now, which nobody has looked at.
+        let read = config.origin.as_ref().and_then(|origin| origin.texts.remote.clone());
+        let remote = latest.filter(|latest| read.is_some_and(|read| read.text == latest.text));
         if config.telemetry.level != self.world.publish.borrow().telemetry.level {
             log::set_level(config.telemetry.level);
         }

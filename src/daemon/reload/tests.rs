@@ -14,6 +14,7 @@ struct Bench {
     report: channel::Receiver<Arc<Report>>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    told: channel::Sender<Seen>,
 }
 
 fn bench(config: Config) -> (Reloader, Bench) {
@@ -23,6 +24,7 @@ fn bench(config: Config) -> (Reloader, Bench) {
     let (report, is_reported) = channel::channel(Arc::new(Report::start(SystemTime::now())));
     let (ask, wanted) = mpsc::channel(1);
     let events = Arc::<Events>::default();
+    let (told, changed) = channel::channel(Seen::new());
     let reloader = Reloader::new(World {
         publish,
         report,
@@ -34,9 +36,9 @@ fn bench(config: Config) -> (Reloader, Bench) {
         remote: None,
         kept: None,
         files: channel::channel(vec![]).0,
-        changed: channel::channel(Seen::new()).1,
+        changed,
     });
-    (reloader, Bench { ask, config: running, report: is_reported, metrics, events })
+    (reloader, Bench { ask, config: running, report: is_reported, metrics, events, told })
 }
 
 impl Bench {
@@ -179,6 +181,43 @@ async fn what_is_said_for_the_moment_is_all_or_nothing_and_stays_through_reloads
                 "services.a.collect.client_list is again what documents and flags say",
             ]
         );
+        drop(bench);
+    };
+    tokio::join!(reloader.run(), checks);
+}
+
+#[tokio::test]
+async fn a_document_that_becomes_empty_is_refused_and_one_that_is_being_written_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("r.yaml");
+    let write = |text: &str| fs::write(&path, text).expect("written");
+    let whole = "services: [{name: a, instances: [h]}, {name: b, instances: [i]}]\n";
+    write("services: [{name: a, instances: [h]}]\n");
+    let (reloader, mut bench) = bench(loaded(Sources { file: Some(path.clone()), ..Sources::default() }));
+    let checks = async {
+        for text in ["", "\n---\n  # later\n"] {
+            write(text);
+            let reason = bench.reload().await.expect_err("empty");
+            assert!(
+                reason.contains("r.yaml: is empty, and was not; what has no services has another key"),
+                "{reason}"
+            );
+        }
+        assert!(!bench.config.has_changed().expect("the loop runs"), "what ran goes on");
+        // Whoever follows the file saw it whole, and somebody is writing again.
+        write("health: {failures_to_down: 5}\n");
+        bench.told.send_replace([(path.clone(), xxh3_64(whole.as_bytes()))].into());
+        let published = tokio::time::timeout(AGAIN * 3, bench.config.changed()).await;
+        assert!(published.is_err(), "it was taken half written");
+        assert_eq!(bench.metrics.reload_failures.get(), 2, "and that is no failure");
+        write(whole);
+        let published = tokio::time::timeout(Duration::from_secs(10), bench.config.changed()).await;
+        assert!(published.is_ok(), "it is whole");
+        assert_eq!(bench.config.borrow().discover.services.len(), 2);
+        // Who asks has it as it is.
+        write("health: {failures_to_down: 5}\n");
+        assert_eq!(bench.reload().await, Ok(()));
+        assert!(bench.config.borrow().discover.services.is_empty());
         drop(bench);
     };
     tokio::join!(reloader.run(), checks);
