@@ -10,7 +10,7 @@
 //! What a newcomer would get wrong: files are read and documents understood on a thread beside ours. Thousands of services
 //! take a while, and collections go on meanwhile.
 
-mod compare;
+pub mod compare;
 mod load;
 mod moment;
 mod tell;
@@ -30,10 +30,14 @@ use load::{Fault, beside, hashes, load, own_words};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tell::milliseconds;
 use tokio::sync::{mpsc, watch as channel};
+use tokio::time::sleep;
 use tracing::info;
+
+/// How often is looked whether anybody still looks at what was replaced.
+const BURIAL: Duration = Duration::from_millis(500);
 
 /// What the owner of the configuration stands on.
 pub struct World {
@@ -71,6 +75,8 @@ pub struct Reloader {
     /// Warnings that were told, and the failure that was.
     told: HashSet<String>,
     told_failure: Option<String>,
+    /// What was replaced, while others may still look at it.
+    replaced: Vec<Arc<Config>>,
 }
 
 impl Reloader {
@@ -82,12 +88,12 @@ impl Reloader {
             at_start: BTreeMap::new(),
             told: HashSet::new(),
             told_failure: None,
+            replaced: vec![],
             world,
         };
         if let Some(origin) = &config.origin {
-            let settings = effective::settings(origin, &rows());
-            reloader.at_start = effective::at_start(&settings);
-            reloader.world.metrics.config_hash.set(effective::hash(&settings));
+            reloader.at_start = effective::at_start(origin, &rows());
+            reloader.world.metrics.config_hash.set(config.hash());
             reloader.seen = hashes(origin);
             reloader.follow(origin, origin.files.keys());
         }
@@ -124,6 +130,7 @@ impl Reloader {
                         self.attempt(Cause::Remote, texts).await;
                     }
                 }
+                () = sleep(BURIAL), if !self.replaced.is_empty() => self.bury(),
                 // Who follows files ends when we do.
                 Ok(()) = files.changed() => {
                     let seen = files.borrow_and_update().clone();
@@ -132,6 +139,15 @@ impl Reloader {
                     }
                 }
             }
+        }
+    }
+
+    /// Frees what nobody looks at any more, beside us: it is as large as all documents, and whoever lets go of it last would
+    /// pay for it in the midst of something else.
+    fn bury(&mut self) {
+        let dead: Vec<_> = self.replaced.extract_if(.., |old| Arc::strong_count(old) == 1).collect();
+        if !dead.is_empty() {
+            drop(tokio::task::spawn_blocking(move || drop(dead)));
         }
     }
 

@@ -201,7 +201,7 @@ fn only_what_matters_to_a_provider_changes_it() {
     check(&sentinel("a"), &labelled(&sentinel("a")), &same, Change::None);
     check(&sentinel("a"), &sentinel("b"), &same, Change::Restart { forget: true });
     let mut with_profile = Config::default();
-    let profile = crate::config::Profile { services: vec!["s".into()], ..Default::default() };
+    let profile = crate::config::Profile { services: ["s".into()].into(), ..Default::default() };
     with_profile.connect.profiles = vec![profile.clone()];
     check(&sentinel("a"), &sentinel("a"), &with_profile, Change::None);
     let password = crate::config::Secret::new("p");
