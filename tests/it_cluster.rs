@@ -318,7 +318,7 @@ fn a_user_with_few_rights_follows_with_what_it_may_ask() {
         }
         let watched = watch(&[cluster.nodes[0].address()], |service, config| {
             let few = Credentials { user: Some("few".into()), password: Secret::new("secret") };
-            let services = vec![service.name.to_string()];
+            let services = [service.name.to_string()].into();
             config.connect.profiles = vec![Profile { services, data: Some(few), ..Profile::default() }];
         });
         let service =

@@ -59,8 +59,8 @@ pub fn config() -> String {
          puts a new one in its place by renaming is safe in any case. A document that becomes empty is refused. \
          `POST /-/reload` and SIGHUP read all of it again, at once. Whatever is wrong changes nothing; the log, `/`, [`/api/v1/config`](api.md) and `redvigil_config_last_reload_successful` say what. A remote document that was good is \
          kept below `--storage.path`, and used at a start when nobody answers within ten seconds.\n\n\
-         Keys with *runtime* behind them may be said for the moment; a change of one with *restart* counts at the next start, and the log says so \
-         when it comes. Flags and variables are read at the start alone.\n\n\
+         Keys with *runtime* behind them may be said for the moment; a change of one with *restart* counts at the next start, and the log, `/` and \
+         `/api/v1/config` say so. All others count at once. Flags and variables are read at the start alone.\n\n\
          `redvigil migrate [--prometheus prometheus.yml] [flags]` writes such a file from the flags, variables and \
          password file of a redis_exporter, and from the jobs of the Prometheus that asks it for many targets. What \
          could not be carried over, such as jobs whose targets no exporter is asked for, is told on stderr and stands \

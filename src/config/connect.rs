@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How to reach servers, and who we are to them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connect {
     /// Bounds dialling with authentication, and the silence between two replies, where the caller gave no
     /// deadline of its own. `--connection-timeout`, 15 s; more than zero.

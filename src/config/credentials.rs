@@ -11,7 +11,7 @@ use super::address::Endpoint;
 use super::connect::Tls;
 use super::scrape::HostPattern;
 use super::{Address, Connect, Secret, validate};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 /// What `AUTH` or `HELLO` sends.
@@ -33,13 +33,13 @@ pub enum Origin {
 }
 
 /// A profile of `credentials:`: who we are to the servers that it matches. The first that matches counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
     /// Its name, for messages.
     pub name: String,
     /// `match.services`: names of services, all of whose members and Sentinels it is for: whoever these
     /// announce, unless `hosts` bounds it.
-    pub services: Vec<String>,
+    pub services: HashSet<String>,
     /// `match.hosts`: servers that it is for. Where both are given, both must match.
     pub hosts: Vec<HostPattern>,
     /// For data nodes; without a password nothing is sent.
@@ -87,7 +87,7 @@ pub struct Access {
 impl Profile {
     /// Whether the profile is for this server of this service.
     pub fn matches(&self, service: &str, address: &Address) -> bool {
-        let by_service = self.services.iter().any(|name| name == service);
+        let by_service = self.services.contains(service);
         let by_host = self.hosts.iter().any(|pattern| pattern.matches(&address.endpoint));
         match (self.services.is_empty(), self.hosts.is_empty()) {
             (true, true) => false,
@@ -365,7 +365,7 @@ mod tests {
     fn sentinels_are_reached_like_data_nodes_unless_a_profile_says_otherwise() {
         let named = |name: &str| Tls { server_name: Some(name.into()), ..Tls::default() };
         let check = |tls: Option<Tls>, sentinel_tls: SentinelTls, address: &str, expected: [&str; 2]| {
-            let profile = Profile { services: vec!["s".into()], tls, sentinel_tls, ..Profile::default() };
+            let profile = Profile { services: ["s".into()].into(), tls, sentinel_tls, ..Profile::default() };
             let connect = Connect { profiles: vec![profile], tls: named("flags"), ..Connect::default() };
             let found = [Side::Data, Side::Sentinel].map(|side| {
                 let Access { by_tls, tls, .. } =

@@ -18,6 +18,7 @@ pub mod credentials;
 pub mod deliver;
 pub mod discover;
 pub mod document;
+pub mod hash;
 pub mod net;
 pub mod peers;
 pub mod problem;
@@ -70,6 +71,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Where this came from, to be read again at a reload; `None`: from nowhere, as in tests.
     pub origin: Option<Arc<document::Origin>>,
+    /// What [`Self::hash`] came to; a copy, which is made to be changed, does not know it.
+    pub known_hash: hash::Known,
     /// `--config.source`: who keeps another document, which goes before that of `file`; `None`: nobody.
     pub remote: Option<Arc<source::Remote>>,
 }

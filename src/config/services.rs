@@ -3,6 +3,8 @@
 //! What is configured and what is known of it are two lists of the same names: [`Services::map`] makes one of the
 //! other, and they share the order of their names.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Deref;
 use std::slice::Iter;
 use std::sync::Arc;
@@ -13,56 +15,64 @@ pub trait Named {
     fn name(&self) -> &str;
 }
 
-/// A list of services. A look-up by name costs the logarithm of how many there are.
+/// A list of services.
 #[derive(Clone, Debug)]
 pub struct Services<S> {
     /// As configured.
     list: Vec<Arc<S>>,
-    /// The places in `list`, sorted by name.
-    by_name: Arc<Vec<usize>>,
+    /// The place in `list` of each name.
+    places: Arc<HashMap<Box<str>, usize>>,
 }
 
 impl<S> Default for Services<S> {
     fn default() -> Self {
-        Self { list: vec![], by_name: Arc::default() }
+        Self { list: vec![], places: Arc::default() }
     }
 }
 
 impl<S: Named> Services<S> {
     /// The service of that name; of several, which a checked configuration has none of, the first.
     pub fn get(&self, name: &str) -> Option<&Arc<S>> {
-        let place = *self.by_name.get(self.rank(|other| other < name))?;
-        Some(&self.list[place]).filter(|service| service.name() == name)
+        self.places.get(name).map(|place| &self.list[*place])
     }
 
     /// Adds one behind all others.
     pub fn push(&mut self, service: Arc<S>) {
-        let rank = self.rank(|other| other <= service.name());
-        Arc::make_mut(&mut self.by_name).insert(rank, self.list.len());
+        note(Arc::make_mut(&mut self.places), service.name(), self.list.len());
         self.list.push(service);
     }
 
     /// Another list of the same names: what `of` makes of each must have the name that it had.
-    pub fn map<T: Named>(&self, mut of: impl FnMut(&Arc<S>) -> Arc<T>) -> Services<T> {
-        let of = |service| {
+    pub fn map<'a, T: Named>(&'a self, mut of: impl FnMut(&'a Arc<S>) -> Arc<T>) -> Services<T> {
+        let of = |service: &'a Arc<S>| {
             let made = of(service);
             debug_assert_eq!(made.name(), service.name());
             made
         };
-        Services { list: self.list.iter().map(of).collect(), by_name: self.by_name.clone() }
+        Services { list: self.list.iter().map(of).collect(), places: self.places.clone() }
     }
 
-    /// How many names fit, which those in front do.
-    fn rank(&self, fits: impl Fn(&str) -> bool) -> usize {
-        self.by_name.partition_point(|place| fits(self.list[*place].name()))
+    /// All of them, in the order of their names. Sorts them.
+    pub fn by_name(&self) -> Vec<&Arc<S>> {
+        let mut all: Vec<_> = self.list.iter().collect();
+        all.sort_by(|a, b| a.name().cmp(b.name()));
+        all
+    }
+}
+
+fn note(places: &mut HashMap<Box<str>, usize>, name: &str, place: usize) {
+    if let Entry::Vacant(free) = places.entry(name.into()) {
+        free.insert(place);
     }
 }
 
 impl<S: Named> From<Vec<Arc<S>>> for Services<S> {
     fn from(list: Vec<Arc<S>>) -> Self {
-        let mut by_name: Vec<_> = (0..list.len()).collect();
-        by_name.sort_by(|a, b| list[*a].name().cmp(list[*b].name()));
-        Self { list, by_name: Arc::new(by_name) }
+        let mut places = HashMap::with_capacity(list.len());
+        for (place, service) in list.iter().enumerate() {
+            note(&mut places, service.name(), place);
+        }
+        Self { list, places: Arc::new(places) }
     }
 }
 
@@ -104,6 +114,7 @@ mod tests {
         let mapped = pushed.map(|thing| Arc::new(Thing(thing.0.clone(), thing.1)));
         for services in [Services::from(things.clone()), pushed, mapped] {
             assert_eq!(services.to_vec(), things, "the order stays");
+            assert!(services.by_name().is_sorted_by_key(|thing| &thing.0), "{names}");
             assert_eq!(services.get(wanted).map(|thing| thing.1), expected, "{wanted} in {names}");
         }
     }

@@ -64,7 +64,7 @@ pub async fn configuration(
         }
     };
     let Loaded { config, warnings } = loaded;
-    log::set_level(config.telemetry.level);
+    log::go_on(&config.telemetry);
     for warning in warnings {
         warn!("{warning}");
     }

@@ -10,7 +10,7 @@
 //! What a newcomer would get wrong: files are read and documents understood on a thread beside ours. Thousands of services
 //! take a while, and collections go on meanwhile.
 
-mod compare;
+pub mod compare;
 mod load;
 mod moment;
 mod tell;
@@ -33,12 +33,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tell::milliseconds;
 use tokio::sync::{mpsc, watch as channel};
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 use tracing::info;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How long after one was being written files are looked at again.
 const AGAIN: Duration = Duration::from_millis(300);
+
+/// How often is looked whether anybody still looks at what was replaced.
+const BURIAL: Duration = Duration::from_millis(500);
 
 /// What the owner of the configuration stands on.
 pub struct World {
@@ -78,6 +81,8 @@ pub struct Reloader {
     told_failure: Option<String>,
     /// When files are looked at again, of which one was being written.
     again: Option<tokio::time::Instant>,
+    /// What was replaced, while others may still look at it.
+    replaced: Vec<Arc<Config>>,
 }
 
 impl Reloader {
@@ -90,12 +95,12 @@ impl Reloader {
             told: HashSet::new(),
             told_failure: None,
             again: None,
+            replaced: vec![],
             world,
         };
         if let Some(origin) = &config.origin {
-            let settings = effective::settings(origin, &rows());
-            reloader.at_start = effective::at_start(&settings);
-            reloader.world.metrics.config_hash.set(effective::hash(&settings));
+            reloader.at_start = effective::at_start(origin, &rows());
+            reloader.world.metrics.config_hash.set(config.hash());
             reloader.seen = hashes(origin);
             reloader.follow(origin, origin.files.keys());
         }
@@ -132,6 +137,7 @@ impl Reloader {
                         self.attempt(Cause::Remote, texts).await;
                     }
                 }
+                () = sleep(BURIAL), if !self.replaced.is_empty() => self.bury(),
                 // Who follows files ends when we do.
                 Ok(()) = files.changed() => {
                     let seen = files.borrow_and_update().clone();
@@ -143,6 +149,15 @@ impl Reloader {
                     self.look(seen).await;
                 }
             }
+        }
+    }
+
+    /// Frees what nobody looks at any more, beside us: it is as large as all documents, and whoever lets go of it last would
+    /// pay for it in the midst of something else.
+    fn bury(&mut self) {
+        let dead: Vec<_> = self.replaced.extract_if(.., |old| Arc::strong_count(old) == 1).collect();
+        if !dead.is_empty() {
+            drop(tokio::task::spawn_blocking(move || drop(dead)));
         }
     }
 

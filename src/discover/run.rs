@@ -164,14 +164,25 @@ impl Discovery {
             stays
         });
         let before = std::mem::replace(&mut self.running, wanted.clone());
+        let is_same_beside =
+            before.connect == wanted.connect && before.discover.interval == wanted.discover.interval;
         for service in &wanted.discover.services {
             let Some(provider) = self.providers.get(&service.name) else {
                 self.start(service, 0);
                 continue;
             };
             let followed = provider.service.borrow().clone();
+            if is_same_beside && Arc::ptr_eq(&followed, service) {
+                continue;
+            }
             match change(&followed, service, &before, &wanted, &self.world) {
-                Change::None => {}
+                // It is the same to whoever follows it.
+                Change::None => {
+                    _ = provider.service.send_if_modified(|known| {
+                        *known = service.clone();
+                        false
+                    })
+                }
                 Change::Told => _ = provider.service.send_replace(service.clone()),
                 Change::Restart { forget } => {
                     provider.task.abort();
@@ -456,7 +467,8 @@ fn change(
         followed.source == wanted.source && followed.dns == wanted.dns && followed.rewrite == wanted.rewrite;
     match (&followed.source, &wanted.source) {
         (Source::Instances(_), Source::Instances(_)) | (Source::FileSd(_), Source::FileSd(_)) => {
-            if is_same {
+            // Who looks seldom is not to look first when it would have.
+            if is_same && before.discover.interval == now.discover.interval {
                 Change::None
             } else {
                 Change::Told

@@ -18,7 +18,6 @@ pub mod claims;
 pub mod consul;
 pub mod families;
 pub mod fence;
-mod hash;
 pub mod known;
 mod life;
 pub mod members;
@@ -29,7 +28,6 @@ pub mod share;
 
 pub use board::Board;
 pub use fence::Fence;
-pub use hash::config_hash;
 pub use known::Known;
 pub use run::{Coordination, World};
 pub use shards::{SHARDS, Shards, shard_of};

@@ -9,12 +9,11 @@
 use super::board::Board;
 use super::claims;
 use super::fence::Fence;
-use super::hash::config_hash;
 use super::life::{End, Life};
 use super::shards::Shards;
 use super::share::{Peer, Seen, Share, Standing};
 use crate::config::peers::{EtcdRegistry, Registry};
-use crate::config::{Config, build};
+use crate::config::{Config, build, hash};
 use crate::net::etcd::Client;
 use crate::net::tls;
 use crate::telemetry::Metrics;
@@ -173,7 +172,7 @@ impl Coordination {
             zone: registry.zone.clone(),
             weight: registry.weight,
             version: build::VERSION.into(),
-            config_hash: config_hash(&config),
+            config_hash: hash::shown(config.hash()),
             started: self.started,
         };
         Some(Settings { registry, etcd, root, members, claims, own, interval: config.scrape.interval })

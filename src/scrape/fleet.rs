@@ -30,7 +30,7 @@ use super::once::Scraper;
 use super::round::{Ended, Round, Rounds, put_down};
 use super::slot::Slot;
 use super::store::Store;
-use crate::config::Config;
+use crate::config::{Config, Resilience};
 use crate::discover::merge::Identities;
 use crate::discover::service::View;
 use crate::discover::{Service, Topology};
@@ -103,12 +103,26 @@ struct Course {
     standing: Arc<Standing>,
     /// Since when nothing begins of what leaves.
     quiet: BTreeMap<u8, u64>,
+    goes_by: GoesBy,
+}
+
+/// What of the configuration slots, groups and the schedule are made of. Who is a member is the topology's to say.
+#[derive(Default, PartialEq)]
+struct GoesBy {
+    interval: Duration,
+    resilience: Resilience,
+}
+
+impl GoesBy {
+    fn of(config: &Config) -> Self {
+        Self { interval: config.scrape.interval, resilience: config.resilience }
+    }
 }
 
 impl Course {
     fn new() -> Self {
-        let (groups, seen, due, kin, quiet) = <_>::default();
-        Self { groups, seen, due, kin, quiet, standing: Arc::new(Standing::nothing()) }
+        let (groups, seen, due, kin, quiet, goes_by) = <_>::default();
+        Self { groups, seen, due, kin, quiet, goes_by, standing: Arc::new(Standing::nothing()) }
     }
 }
 
@@ -132,7 +146,10 @@ impl Fleet {
                 },
                 changed = self.config.changed() => match changed {
                     Ok(()) => {
-                        self.reconcile(&mut course);
+                        // Nearly every change is one that rounds take as they come.
+                        if course.goes_by != GoesBy::of(&self.config.borrow_and_update()) {
+                            self.reconcile(&mut course);
+                        }
                         background.follow(self.config.borrow().scrape.interval);
                     }
                     Err(_) => std::future::pending().await,
@@ -251,6 +268,7 @@ impl Fleet {
         let standing = self.share.standing.borrow_and_update().clone();
         let handed_over = handed_over(&course.standing, &standing);
         course.standing = standing.clone();
+        course.goes_by = GoesBy::of(&config);
         let Course { groups, seen, due, kin, .. } = course;
 
         self.replace(&topology, &standing, kin);

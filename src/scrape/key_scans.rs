@@ -157,10 +157,14 @@ impl KeyScans {
     pub async fn run(mut self) {
         let mut plans: HashMap<Key, Plan> = HashMap::new();
         let mut scans: JoinSet<(Key, Scanned)> = JoinSet::new();
+        let mut had_work = false;
         loop {
             let config = self.config.borrow_and_update().clone();
             let standing = self.share.standing.borrow_and_update().clone();
-            let groups = self.groups(&config, &standing);
+            let has_work = config.discover.services.iter().any(|service| has_key_work(&service.collect));
+            // Where nobody wants any, and nobody did, there is nothing to be forgotten either.
+            let groups = if has_work || had_work { self.groups(&config, &standing) } else { HashMap::new() };
+            had_work = has_work;
             plans.retain(|key, _| groups.contains_key(key));
             let now = Instant::now();
             for (key, slots) in &groups {
@@ -186,7 +190,6 @@ impl KeyScans {
             for (key, plan) in due {
                 self.begin(&config, key, &groups[key], plan, &mut room, &mut scans);
             }
-            let has_work = config.discover.services.iter().any(|service| has_key_work(&service.collect));
             // Who waits for a place among those that run is begun when one of them ends.
             let waiting = plans.values().filter(|plan| plan.running.is_none() && plan.due > now);
             let soon = now + patience(config.scrape.key_scans.interval);

@@ -9,8 +9,8 @@ use super::State;
 use super::api::json;
 use super::reload::Report;
 use super::response::{self, Body};
-use crate::config::Config;
 use crate::config::document::{effective, rows};
+use crate::config::{Config, hash};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What runs.
 #[derive(Serialize)]
 struct ConfigJson {
-    /// The same for two exporters that do the same.
+    /// The same for two exporters that do the same: that of the peers.
     hash: String,
     file: Option<String>,
     remote: Option<String>,
@@ -66,7 +66,7 @@ fn config_json(config: &Config, report: &Report) -> ConfigJson {
     let origin = config.origin.as_ref();
     let settings = origin.map(|origin| effective::settings(origin, &rows())).unwrap_or_default();
     ConfigJson {
-        hash: format!("{:016x}", effective::hash(&settings)),
+        hash: hash::shown(config.hash()),
         file: origin.and_then(|origin| origin.sources.file.as_ref()).map(|path| path.display().to_string()),
         remote: config.remote.as_ref().map(ToString::to_string),
         reload: ReloadJson {

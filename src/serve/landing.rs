@@ -15,15 +15,22 @@ pub async fn page(state: State) -> Response<Body> {
         true => "",
         false => "<p><a href=\"/api/v1/outputs\">Outputs</a></p>\n",
     };
-    let reload = match &state.report.borrow().reason {
+    let report = state.report.borrow().clone();
+    let reload = match &report.reason {
         None => String::new(),
         Some(reason) => {
             format!("<p>The last reload failed, and what ran before goes on: {}</p>\n", escaped(reason))
         }
     };
+    let pending = match report.pending.as_slice() {
+        [] => String::new(),
+        keys => {
+            format!("<p>Changed, and in effect at the next start only: {}</p>\n", escaped(&keys.join(", ")))
+        }
+    };
     let html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\
-         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n{outputs}<p><a href=\"/api/v1/config\">Configuration</a></p>\n{reload}</body>\n</html>\n"
+         <h1>{title}</h1>\n<p><a href=\"{telemetry}\">Metrics</a></p>\n{outputs}<p><a href=\"/api/v1/config\">Configuration</a></p>\n{reload}{pending}</body>\n</html>\n"
     );
     let mut response = Response::new(Body::from(html));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

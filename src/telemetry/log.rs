@@ -3,6 +3,7 @@
 use crate::config::telemetry::{Format, Level, Telemetry};
 use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -18,12 +19,19 @@ pub fn start(config: &Telemetry) {
     let (filter, handle) = reload::Layer::new(filter(config.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
-    let _ = match config.format {
-        Format::Logfmt => registry.with(lines.event_format(Line::Logfmt)).try_init(),
-        Format::Json => registry.with(lines.event_format(Line::Json)).try_init(),
-    };
+    IS_JSON.store(config.format == Format::Json, Ordering::Relaxed);
+    let _ = registry.with(lines.event_format(Line)).try_init();
     let _ = FILTER.set(handle);
 }
+
+/// Goes on as another configuration says, before anything runs.
+pub fn go_on(config: &Telemetry) {
+    set_level(config.level);
+    IS_JSON.store(config.format == Format::Json, Ordering::Relaxed);
+}
+
+/// The form of the lines of the process.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// The filter of the process, of which there is one, like its log.
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
@@ -58,12 +66,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The form of one line.
-#[derive(Clone, Copy)]
-enum Line {
-    Logfmt,
-    Json,
-}
+/// One event, one line.
+struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -84,10 +88,7 @@ where
             ("msg", String::new()),
         ]);
         event.record(&mut fields);
-        let text = match self {
-            Self::Logfmt => fields.logfmt(),
-            Self::Json => fields.json(),
-        };
+        let text = if IS_JSON.load(Ordering::Relaxed) { fields.json() } else { fields.logfmt() };
         writeln!(writer, "{text}")
     }
 }

@@ -331,7 +331,7 @@ fn sentinels_and_members_have_passwords_of_their_own() {
     let secret = |word: &str| Some(Credentials { user: None, password: Secret::new(word) });
     let profile = Profile {
         name: "prod".into(),
-        services: vec!["orders".into()],
+        services: ["orders".into()].into(),
         data: secret("of-data"),
         sentinel: secret("of-sentinels"),
         ..Profile::default()

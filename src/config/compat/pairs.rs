@@ -65,6 +65,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("web.external-address", "web.external_address"),
     ("log-level", "log.level"),
     ("debug", "log.level"),
+    ("log-format", "log.format"),
 ];
 
 /// The path of the key that says what this flag says.
@@ -97,7 +98,7 @@ fn written(flag: &str, text: &str) -> String {
         Some(Form::Switch) => crate::config::units::boolean(text).unwrap_or_default().to_string(),
         Some(Form::Opposite) => (!crate::config::units::boolean(text).unwrap_or_default()).to_string(),
         _ if flag == "debug" => "debug".into(),
-        _ if flag == "log-level" => text.to_ascii_lowercase(),
+        _ if flag == "log-level" || flag == "log-format" => text.to_ascii_lowercase(),
         _ => text.into(),
     }
 }

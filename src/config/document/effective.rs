@@ -11,7 +11,7 @@ use super::reader::Row;
 use super::tree::{Node, Value};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A key, or a flag that no key says, and its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,22 +31,10 @@ pub struct Setting {
 /// What stands for nobody's word.
 pub const DEFAULT: &str = "default";
 
-/// Settings that differ between copies of one exporter that share their work.
-const OWN: [&str; 8] = [
-    "registry.advertise",
-    "registry.zone",
-    "registry.weight",
-    "--web.listen-address",
-    "--web.systemd-socket",
-    "--storage.path",
-    "--config.file",
-    "--config.source",
-];
-
 /// All of it, in the order of the tables; `rows` are those of a whole document.
 pub fn settings(origin: &Origin, rows: &[Row]) -> Vec<Setting> {
     let mut all = vec![];
-    Walk { origin, all: &mut all }.mapping(rows, Some(&origin.tree), "", true);
+    Walk { origin, all: &mut all, of: |_| true }.mapping(rows, Some(&origin.tree), "", true);
     for other in &origin.sources.flags.others {
         // A flag is a word of the process.
         let (key, value) = (format!("--{}", other.name), other.value.as_deref().map(Json::from));
@@ -57,35 +45,25 @@ pub fn settings(origin: &Origin, rows: &[Row]) -> Vec<Setting> {
     all
 }
 
-/// One word for all of it: the same for two copies that do the same. Nothing secret goes into it.
-pub fn hash(settings: &[Setting]) -> u64 {
-    let mut known: Vec<_> = settings.iter().filter(|setting| !OWN.contains(&setting.key.as_str())).collect();
-    known.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut hash = Xxh3::new();
-    for setting in known {
-        let value = setting.value.as_ref().map(Json::to_string).unwrap_or_default();
-        for part in [setting.key.as_str(), "=", &value, "\n"] {
-            hash.update(part.as_bytes());
-        }
-    }
-    hash.digest()
-}
-
-/// What counts at the next start only, for comparing.
-pub fn at_start(settings: &[Setting]) -> BTreeMap<String, u64> {
-    let of_documents = settings.iter().filter(|setting| setting.restart && !setting.key.starts_with("--"));
-    of_documents.map(|setting| (setting.key.clone(), setting.print)).collect()
+/// What of documents counts at the next start only, for comparing. Costs nothing where lists have no such key.
+pub fn at_start(origin: &Origin, rows: &[Row]) -> BTreeMap<String, u64> {
+    let mut all = vec![];
+    Walk { origin, all: &mut all, of: Row::counts_at_start }.mapping(rows, Some(&origin.tree), "", true);
+    all.into_iter().map(|setting| (setting.key, setting.print)).collect()
 }
 
 struct Walk<'a> {
     origin: &'a Origin,
     all: &'a mut Vec<Setting>,
+    /// Of which rows.
+    of: fn(&Row) -> bool,
 }
 
 impl Walk<'_> {
     /// `has_defaults`: whether what was not said is told, too.
     fn mapping(&mut self, rows: &[Row], node: Option<&Node>, before: &str, has_defaults: bool) {
-        for row in rows {
+        let of = self.of;
+        for row in rows.iter().filter(|row| of(row)) {
             let key = format!("{before}{}", row.key);
             let said = node.and_then(|node| node.get(row.key)).filter(|node| !node.is_nothing());
             match (row.nested.is_empty(), row.each) {
@@ -247,18 +225,13 @@ health: { failures_to_down: 5 }
     }
 
     #[test]
-    fn the_hash_is_that_of_what_is_done() {
-        let of = |text: &str| hash(&settings(&origin(text), &rows()));
-        let two = [
-            "services: [{name: a, instances: [h]}, {name: b, instances: [i]}]",
-            "services: [{name: b, instances: [i]}, {name: a, instances: [h]}]",
-        ];
-        assert_eq!(of(two[0]), of(two[1]), "the order and the lines are nothing");
-        assert_ne!(of(two[0]), of("services: [{name: a, instances: [h]}]"));
-        // A password is no part of it: it could be guessed.
-        let with = |password: &str| {
-            of(&format!("credentials: [{{name: p, match: {{hosts: [h]}}, password: {password}}}]"))
-        };
-        assert_eq!(with("one"), with("two"));
+    fn what_counts_at_the_next_start_only_is_told_apart_by_its_value() {
+        let of = |text: &str| at_start(&origin(text), &rows());
+        let before = of(SECRETS);
+        let keys: Vec<_> = before.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["log.format"]);
+        assert_eq!(before, of("{}"), "what is said elsewhere, and the default, are nothing");
+        assert_eq!(before, of("log: { format: txt }"));
+        assert_ne!(before, of("log: { format: json }"));
     }
 }

@@ -169,6 +169,8 @@ impl Sources {
         let mut draft = Draft {
             config: flags,
             collect,
+            services: vec![],
+            names: HashSet::new(),
             labels: BTreeMap::new(),
             registry: Default::default(),
             used: Default::default(),

@@ -23,6 +23,7 @@ mod web;
 pub use collect::CollectDraft;
 
 use super::reader::{Field, Part, Parts, Scope, Set, Surroundings, Table};
+use crate::config::discover::Service;
 use crate::config::scrape::HostPattern;
 use crate::config::{Config, validate};
 use collect::COLLECT;
@@ -35,7 +36,8 @@ use registry::{REGISTRY, RegistryDraft, put_registry};
 use resilience::{BREAKER, HEALTH};
 use scrape::SCRAPE;
 use services::{MORE_SERVICES, SERVICE, ServiceDraft, push_service};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use web::WEB;
 
@@ -83,6 +85,10 @@ pub struct Draft {
     pub config: Config,
     /// `collect:`.
     pub collect: CollectDraft,
+    /// `services:`.
+    pub services: Vec<Arc<Service>>,
+    /// The names of these.
+    pub names: HashSet<Arc<str>>,
     /// `global.labels`.
     pub labels: BTreeMap<String, String>,
     /// `registry:`.
@@ -192,6 +198,7 @@ pub static DOCUMENT: Table<Draft> = Table {
         ),
     ],
     finish: |draft, scope| {
+        draft.config.discover.services = std::mem::take(&mut draft.services).into();
         put_registry(draft, scope);
         idle::of_document(draft, scope);
     },

@@ -1,7 +1,6 @@
 //! What is new of a configuration: said in a few words, and what is not new is shared with the old one.
 
 use crate::config::Config;
-use crate::config::services::Services;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,30 +9,25 @@ const TOLD: usize = 5;
 
 /// Takes services and outputs that are as they were from the configuration that runs. What is new, in words.
 pub fn share(running: &Config, fresh: &mut Config) -> String {
-    let before = &running.discover.services;
+    let (before, now) = (&running.discover.services, fresh.discover.services.clone());
     let (mut added, mut changed) = (vec![], vec![]);
     let mut same = 0;
-    let services: Vec<_> = (fresh.discover.services.iter())
-        .map(|service| match before.get(&service.name) {
-            Some(old) if **old == **service => {
-                same += 1;
-                old.clone()
-            }
-            Some(_) => {
-                changed.push(&*service.name);
-                service.clone()
-            }
-            None => {
-                added.push(&*service.name);
-                service.clone()
-            }
-        })
-        .collect();
-    let removed: Vec<_> = before
-        .iter()
-        .map(|old| &*old.name)
-        .filter(|name| fresh.discover.services.get(name).is_none())
-        .collect();
+    fresh.discover.services = now.map(|service| match before.get(&service.name) {
+        Some(old) if **old == **service => {
+            same += 1;
+            old.clone()
+        }
+        Some(_) => {
+            changed.push(&*service.name);
+            service.clone()
+        }
+        None => {
+            added.push(&*service.name);
+            service.clone()
+        }
+    });
+    let removed: Vec<_> =
+        before.iter().map(|old| &*old.name).filter(|name| now.get(name).is_none()).collect();
     let mut words: Vec<_> = [("added", &added), ("changed", &changed), ("removed", &removed)]
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
@@ -42,7 +36,6 @@ pub fn share(running: &Config, fresh: &mut Config) -> String {
     if words.is_empty() {
         words.push(format!("all {same} services stay as they are"));
     }
-    fresh.discover.services = Services::from(services);
     for output in &mut fresh.deliver.outputs {
         if let Some(old) = running.deliver.outputs.iter().find(|old| **old == *output) {
             *output = Arc::clone(old);

@@ -49,9 +49,8 @@ pub(super) fn load(running: &Config, origin: &Origin, texts: &Texts) -> Outcome 
     let loaded = origin.sources.load(texts, &files, &|name| std::env::var_os(name));
     let fresh = loaded.map(|Loaded { mut config, warnings }| {
         let change = compare::share(running, &mut config);
-        let settings =
-            config.origin.as_ref().map(|origin| effective::settings(origin, &rows())).unwrap_or_default();
-        let (hash, at_start) = (effective::hash(&settings), effective::at_start(&settings));
+        let at_start = config.origin.as_ref().map(|origin| effective::at_start(origin, &rows()));
+        let (hash, at_start) = (config.hash(), at_start.unwrap_or_default());
         Some(Fresh { config, warnings, hash, at_start, change })
     });
     (fresh, files.seen())

@@ -32,7 +32,8 @@ impl Reloader {
             log::set_level(config.telemetry.level);
         }
         self.world.metrics.config_hash.set(hash);
-        self.world.publish.send_replace(Arc::new(config));
+        self.bury();
+        self.replaced.push(self.world.publish.send_replace(Arc::new(config)));
         let took_ms = began.elapsed().as_millis() as u64;
         info!(cause = cause.word(), took_ms, "configuration published");
         if cause != Cause::Runtime {

@@ -96,23 +96,27 @@ pub async fn run(world: World, service: Arc<Service>) {
             world.events.push(&service.name, happening.kind, from, to, happening.message);
         }
         round += 1;
-        let interval = config.discover.interval;
-        let pause = if follower.is_restless(now.instant, failover_max) {
-            RESTLESS.min(interval)
-        } else if follower.service.answered.is_none() {
-            AGAIN.min(interval)
-        } else {
-            interval
+        let least = Instant::now() + BREATH;
+        let is_restless = follower.is_restless(now.instant, failover_max);
+        let is_unknown = follower.service.answered.is_none();
+        // As the interval is by then.
+        let until = || {
+            let interval = world.config.borrow().discover.interval;
+            let most = match (is_restless, is_unknown) {
+                (true, _) => RESTLESS,
+                (false, true) => AGAIN,
+                (false, false) => interval,
+            };
+            (started + most.min(interval)).max(least)
         };
-        let until = (started + pause).max(Instant::now() + BREATH);
         let mut has_changed = false;
-        while !has_changed && Instant::now() + PULSE < until {
+        while !has_changed && Instant::now() + PULSE < until() {
             sleep_until(Instant::now() + PULSE).await;
             beats += 1;
             has_changed = nodes.has_changed(&follower, beats).await;
         }
         if !has_changed {
-            sleep_until(until).await;
+            sleep_until(until()).await;
         }
     }
 }

@@ -201,7 +201,7 @@ fn only_what_matters_to_a_provider_changes_it() {
     check(&sentinel("a"), &labelled(&sentinel("a")), &same, Change::None);
     check(&sentinel("a"), &sentinel("b"), &same, Change::Restart { forget: true });
     let mut with_profile = Config::default();
-    let profile = crate::config::Profile { services: vec!["s".into()], ..Default::default() };
+    let profile = crate::config::Profile { services: ["s".into()].into(), ..Default::default() };
     with_profile.connect.profiles = vec![profile.clone()];
     check(&sentinel("a"), &sentinel("a"), &with_profile, Change::None);
     let password = crate::config::Secret::new("p");
@@ -209,6 +209,11 @@ fn only_what_matters_to_a_provider_changes_it() {
     with_profile.connect.profiles = vec![crate::config::Profile { sentinel: Some(credentials), ..profile }];
     check(&sentinel("a"), &sentinel("a"), &with_profile, Change::Restart { forget: false });
     check(&a, &a, &with_profile, Change::None);
+    // Who looks seldom hears of it at once that it is to look often; who asks all the time finds out.
+    let mut often = Config::default();
+    often.discover.interval = Duration::from_secs(1);
+    check(&a, &a, &often, Change::Told);
+    check(&sentinel("a"), &sentinel("a"), &often, Change::None);
     let rewrite = vec![discover::Rewrite {
         from: crate::config::scrape::HostPattern::parse("10.0.0.0/8").expect("a network"),
         host: "h".into(),

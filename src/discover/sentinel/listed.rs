@@ -10,7 +10,7 @@ use crate::discover::list::{Troubles, tell_troubles};
 use crate::discover::names::{self, Names};
 use std::io;
 use std::net::SocketAddr;
-use tokio::time::sleep;
+use tokio::time::{Instant, timeout_at};
 
 impl Watch {
     /// Looks up the names of those that are listed, at `discover.interval`, and tells who they are when that changed.
@@ -24,6 +24,7 @@ impl Watch {
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
         let Source::Sentinel { addresses, .. } = &self.service.source else { return };
+        let mut pace = self.pace.clone();
         let (mut names, mut troubles, mut told) = (Names::default(), Troubles::new(), addresses.clone());
         loop {
             let now = names.look_up(addresses, &look_up).await;
@@ -36,8 +37,14 @@ impl Watch {
                     return;
                 }
             }
-            let interval = self.world.config.borrow().discover.interval;
-            sleep(interval).await;
+            // Whose interval changes gets another pace, too.
+            let began = Instant::now();
+            let due = || began + self.world.config.borrow().discover.interval;
+            while Instant::now() < due() {
+                if let Ok(Err(_)) = timeout_at(due(), pace.changed()).await {
+                    return;
+                }
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ pub static GROUPS: &[Group] = &[
                 Set::Text(|d, v| d.document = Some(v).filter(|v| !v.is_empty()).map(Into::into)),
                 "A YAML file that names services, whose members are found and followed, with credentials for them. \
                  What flags and variables say goes before what it says. `redvigil check FILE` looks at it without starting, \
-                 docs/config.md has every key. Read again at POST /-/reload.",
+                 docs/config.md has every key. Followed, and read again at POST /-/reload.",
             ),
             flag(
                 "config.source",
@@ -92,7 +92,7 @@ pub static GROUPS: &[Group] = &[
                     Ok(())
                 }),
                 "A JSON object from addresses to passwords. An address may be written in any form; an empty \
-                 password stands for that of --redis.password. Read again at POST /-/reload.",
+                 password stands for that of --redis.password. Followed, and read again at POST /-/reload.",
             ),
             flag(
                 "connection-timeout",

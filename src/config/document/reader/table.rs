@@ -194,6 +194,13 @@ pub struct Row {
     pub more: &'static str,
 }
 
+impl Row {
+    /// Whether a change of it, or of a key inside, counts at the next start only.
+    pub fn counts_at_start(&self) -> bool {
+        self.restart || self.nested.iter().any(Self::counts_at_start)
+    }
+}
+
 impl<T> Table<T> {
     pub(super) fn keys(&self) -> Vec<&'static str> {
         self.fields.iter().map(|field| field.key).collect()

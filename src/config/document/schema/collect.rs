@@ -4,6 +4,7 @@ use super::{FILES, field, no_more, size};
 use crate::config::collect::{KeyPattern, Pattern, Script};
 use crate::config::document::reader::{Field, Items, Set, Surroundings, Table};
 use crate::config::{Collect, validate};
+use std::sync::LazyLock;
 
 /// `collect:` in the making.
 #[derive(Clone)]
@@ -25,8 +26,10 @@ impl CollectDraft {
 
     /// What it comes to.
     pub fn done(self) -> Collect {
-        let all = || regex::Regex::new(".*").ok().map(Pattern::from);
-        let search_indexes = if self.search { self.search_pattern.or_else(all) } else { None };
+        // Made once: there may be thousands of services.
+        static ALL: LazyLock<Option<Pattern>> =
+            LazyLock::new(|| regex::Regex::new(".*").ok().map(Pattern::from));
+        let search_indexes = if self.search { self.search_pattern.or_else(|| ALL.clone()) } else { None };
         Collect { search_indexes, ..self.collect }
     }
 }
@@ -155,7 +158,7 @@ pub(super) static COLLECT: Table<CollectDraft> = Table {
             "[\"queue-length.lua\"]",
             Set::List(&Items { kind: FILES, least: 0, at: |d: &mut CollectDraft| &mut d.collect.scripts, parse: script }),
             "Lua files, run on the server at each collection. Each returns names and numbers in turn, as strings. \
-             Read again at each reload.",
+             Followed.",
         )
         .aside(),
         switch(

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 #[derive(Default)]
 pub struct ProfileDraft {
     pub(super) profile: Profile,
+    pub(super) services: Vec<String>,
     pub(super) username: Option<String>,
     pub(super) password: Option<Secret>,
     pub(super) sentinel_username: Option<String>,
@@ -34,7 +35,7 @@ pub(super) static PROFILE: Table<ProfileDraft> = Table {
             "match",
             "",
             "",
-            Set::Section(&Part { table: &MATCH, at: |d: &mut ProfileDraft| &mut d.profile }),
+            Set::Section(&Part { table: &MATCH, at: |d: &mut ProfileDraft| d }),
             "Which servers it is for.",
         )
         .required(),
@@ -57,7 +58,7 @@ pub(super) static PROFILE: Table<ProfileDraft> = Table {
             "",
             "/run/secrets/redis",
             Set::SecretFile(|d: &mut ProfileDraft, v| d.password = Some(v)),
-            "The file that holds it; a line end at its end does not count. Read again at each reload.",
+            "The file that holds it; a line end at its end does not count. Followed.",
         )
         .aside(),
         field(
@@ -87,7 +88,7 @@ pub(super) static PROFILE: Table<ProfileDraft> = Table {
             "",
             "/run/secrets/sentinel",
             Set::SecretFile(|d: &mut ProfileDraft, v| d.sentinel_password = Some(v)),
-            "The file that holds it.",
+            "The file that holds it. Followed, too.",
         )
         .aside(),
         field(
@@ -154,7 +155,7 @@ pub(super) fn push_profile(draft: &mut Draft, profile: ProfileDraft, scope: &mut
     profiles.push(profile.profile);
 }
 
-pub(super) static MATCH: Table<Profile> = Table {
+pub(super) static MATCH: Table<ProfileDraft> = Table {
     fields: &[
         field(
             "services",
@@ -163,7 +164,7 @@ pub(super) static MATCH: Table<Profile> = Table {
             Set::List(&Items {
                 kind: "names of services",
                 least: 0,
-                at: |p: &mut Profile| &mut p.services,
+                at: |d: &mut ProfileDraft| &mut d.services,
                 parse: known_service,
             }),
             "Services: all their members and Sentinels. Members are whoever the Sentinels or nodes of the service name: \
@@ -177,7 +178,7 @@ pub(super) static MATCH: Table<Profile> = Table {
             Set::List(&Items {
                 kind: HOSTS,
                 least: 0,
-                at: |p: &mut Profile| &mut p.hosts,
+                at: |d: &mut ProfileDraft| &mut d.profile.hosts,
                 parse: host_pattern,
             }),
             "Servers by the address that they are reached by: host names with * (which stays within one part of a \
@@ -185,7 +186,8 @@ pub(super) static MATCH: Table<Profile> = Table {
              match.",
         ),
     ],
-    finish: |_, scope| {
+    finish: |draft, scope| {
+        draft.profile.services = draft.services.drain(..).collect();
         if scope.items("services") + scope.items("hosts") == 0 {
             scope.problem_here("matches nothing; expected services, hosts or both");
         }

@@ -157,8 +157,8 @@ pub(super) static SERVICE: Table<ServiceDraft> = Table {
 };
 
 pub(super) fn push_service(draft: &mut Draft, service: ServiceDraft, scope: &mut Scope<'_, '_>) {
-    let services = &mut draft.config.discover.services;
-    if !service.name.is_empty() && services.get(&service.name).is_some() {
+    let name: Arc<str> = service.name.as_str().into();
+    if !draft.names.insert(name.clone()) && !name.is_empty() {
         scope.problem("name", "is the name of another service, too; expected a name of its own");
     }
     idle::of_service(&service, &mut draft.used, scope);
@@ -173,13 +173,16 @@ pub(super) fn push_service(draft: &mut Draft, service: ServiceDraft, scope: &mut
     };
     // Each node of a Cluster is a member of its own, whose keys are its own.
     let collect = Collect { cluster: false, ..service.collect.done() };
-    services.push(Arc::new(Service {
-        name: service.name.into(),
+    // Nearly always the one before says the same.
+    let before = draft.services.last().map(|before| &before.collect).filter(|before| ***before == collect);
+    let collect = before.cloned().unwrap_or_else(|| Arc::new(collect));
+    draft.services.push(Arc::new(Service {
+        name,
         source,
         dns: service.dns,
         rewrite: service.rewrite,
         labels: service.labels,
-        collect: Arc::new(collect),
+        collect,
         lag_bytes: service.lag_bytes,
     }));
 }
