@@ -1,0 +1,280 @@
+//! What is asked of etcd, and what is made of the answers.
+//!
+//! All of it is done beside the loop, so that a call that hangs holds up nothing; the loop hears what became of each as a [`Told`].
+//!
+//! What a newcomer would get wrong: a write whose answer is missing may have been done. Nothing is sent again then: all is read
+//! anew, and the plan decides by what stands there.
+
+use super::watching::{REST, standing_claim};
+use super::{End, Life};
+use crate::config::peers::Value;
+use crate::net::etcd::{Compare, Counts, Done, Error, Is, Keys, Kind, Kv, Op, Outcome, Page, Range, Txn};
+use crate::peers::claims::{self, Claim};
+use crate::peers::fence::Boottime;
+use crate::peers::members;
+use crate::peers::run::Coordination;
+use crate::telemetry::log;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// How many calls about shards are under way at once.
+const AT_ONCE: usize = 32;
+
+/// What became of a call.
+pub(super) enum Told {
+    Kept { sent: Boottime, answer: Result<Duration, Error> },
+    Claimed { shard: u8, answer: Result<Done, Error> },
+    Released { shard: u8, answer: Result<Done, Error> },
+    Listed { place: usize, answer: Result<Page, Error> },
+    Registered { answer: Result<Done, Error> },
+    Checked { answer: Result<Option<Kv>, Error> },
+}
+
+impl Life<'_> {
+    /// Starts the calls whose time has come.
+    pub(super) fn start_calls(&mut self) {
+        let now = Instant::now();
+        let patience = self.lease.ttl / 3;
+        if now >= self.keep_due && !self.keeping {
+            self.keeping = true;
+            self.keep_due = now + patience;
+            let (client, id, sent) = (self.client.clone(), self.lease.id, Boottime::now());
+            self.calls.spawn(async move {
+                Told::Kept { sent, answer: client.keep_alive(id, now + patience).await }
+            });
+        }
+        if self.list_due.is_some_and(|due| now >= due) {
+            self.list_due = None;
+            for (place, watched) in self.watches.iter_mut().enumerate() {
+                watched.watch = None;
+                let (client, prefix) = (self.client.clone(), watched.prefix.clone());
+                self.calls.spawn(async move {
+                    Told::Listed { place, answer: client.all(prefix, now + patience).await }
+                });
+            }
+        }
+        if now >= self.check_due {
+            self.check_due = now + self.lease.ttl;
+            let (client, key) = (self.client.clone(), self.settings.registration());
+            self.calls.spawn(async move {
+                let read = client.get(key, now + patience).await;
+                Told::Checked { answer: read.map(|(kv, _)| kv) }
+            });
+        }
+    }
+
+    /// Writes who we are.
+    pub(super) fn register(&mut self) {
+        let said = members::written(&self.settings.own);
+        let plain = match self.settings.etcd.value {
+            Value::Json => said.clone(),
+            Value::Url => members::address(&self.settings.own.url),
+        };
+        let lease = self.lease.id;
+        let put = |key: String, value: String| Op::Put { key: key.into(), value: value.into(), lease };
+        let own = format!("{}{}", self.settings.members, self.settings.own.id);
+        let then = vec![put(self.settings.registration(), plain), put(own, said)];
+        let (client, until) = (self.client.clone(), Instant::now() + self.lease.ttl / 3);
+        self.calls.spawn(async move {
+            let txn = Txn { then, ..Txn::default() };
+            Told::Registered { answer: client.txn(txn, until).await }
+        });
+    }
+
+    /// Whether a call about a shard may begin; then one has.
+    fn begins(&mut self, shard: u8) -> bool {
+        self.busy.len() < AT_ONCE && self.busy.insert(shard)
+    }
+
+    pub(super) fn claim(&mut self, shard: u8) {
+        if !self.begins(shard) {
+            return;
+        }
+        let key = claims::key(&self.settings.claims, shard).into_bytes();
+        let value = claims::written(&self.settings.own.id).into();
+        let txn = Txn {
+            if_: vec![Compare { key: key.clone(), is: Is::Created(0) }],
+            then: vec![
+                Op::Put { key: key.clone(), value, lease: self.lease.id },
+                // It is read already, or of no use any more.
+                Op::Delete(Keys::one(self.settings.left(shard))),
+            ],
+            else_: vec![Op::Get(Range::of(Keys::one(key)))],
+        };
+        let (client, until) = (self.client.clone(), Instant::now() + self.lease.ttl / 3);
+        self.calls.spawn(async move { Told::Claimed { shard, answer: client.txn(txn, until).await } });
+    }
+
+    pub(super) fn release(&mut self, shard: u8) {
+        let claim = self.claims.get(shard).filter(|claim| claim.lease == self.lease.id);
+        let Some(revision) = claim.map(|claim| claim.mod_revision) else { return };
+        if !self.begins(shard) {
+            return;
+        }
+        let key = claims::key(&self.settings.claims, shard).into_bytes();
+        let txn = Txn {
+            if_: vec![Compare { key: key.clone(), is: Is::Modified(revision) }],
+            then: vec![Op::Delete(Keys::one(key))].into_iter().chain(self.said_left(shard)).collect(),
+            else_: vec![],
+        };
+        let (client, until) = (self.client.clone(), Instant::now() + self.lease.ttl / 3);
+        self.calls.spawn(async move { Told::Released { shard, answer: client.txn(txn, until).await } });
+    }
+
+    /// Says since when nothing of a shard begins, for whoever has it next.
+    pub(super) fn said_left(&self, shard: u8) -> Option<Op> {
+        let since = self.of.seen.borrow().quiet.get(&shard).copied()?;
+        let (key, value) = (self.settings.left(shard).into_bytes(), since.to_string().into());
+        Some(Op::Put { key, value, lease: self.lease.id })
+    }
+
+    /// A call was answered, or was not.
+    pub(super) fn told(&mut self, told: Told) -> Option<End> {
+        match told {
+            Told::Kept { sent, answer } => {
+                self.keeping = false;
+                match answer {
+                    Ok(_) => {
+                        self.sent = sent;
+                        if self.doubt.is_some_and(|doubt| sent >= doubt) {
+                            self.doubt = None;
+                            info!("etcd has confirmed the lease");
+                        }
+                        if self.doubt.is_some() {
+                            self.keep_due = Instant::now();
+                        }
+                        self.answered();
+                    }
+                    Err(Error::NoLease) => return Some(End::Lost),
+                    Err(error) => {
+                        self.silent(&error);
+                        // Sooner than at the next beat of the lease, for that one is being missed.
+                        let pause = (self.lease.ttl / 10).min(Duration::from_secs(1));
+                        self.keep_due = Instant::now() + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    }
+                }
+            }
+            Told::Claimed { shard, answer } => {
+                self.busy.remove(shard);
+                match answer {
+                    Ok(done) => self.claimed(shard, &done),
+                    Err(Error::NoLease) => return Some(End::Lost),
+                    Err(error) => self.unsure(&error),
+                }
+            }
+            Told::Released { shard, answer } => {
+                self.busy.remove(shard);
+                match answer {
+                    Ok(done) if done.succeeded => {
+                        self.claims.delete(shard, done.revision);
+                        self.of.board.note(|status| status.released += 1);
+                    }
+                    Ok(_) => self.list_due = Some(Instant::now()),
+                    Err(Error::NoLease) => return Some(End::Lost),
+                    Err(error) => self.unsure(&error),
+                }
+            }
+            Told::Listed { place, answer } => match answer {
+                Ok(page) => self.listed(place, &page),
+                Err(error) => self.unsure(&error),
+            },
+            Told::Registered { answer } => match answer {
+                Ok(_) => self.of.board.note(|status| status.is_registered = true),
+                Err(Error::NoLease) => return Some(End::Lost),
+                Err(error) => {
+                    self.of.failed(&error);
+                    self.check_due = Instant::now() + REST;
+                }
+            },
+            Told::Checked { answer } => match answer {
+                Ok(kv) => {
+                    let lease = kv.map(|kv| kv.lease);
+                    if lease.is_none() {
+                        self.of.board.note(|status| status.is_registered = false);
+                        self.register();
+                    }
+                }
+                Err(error) => self.of.failed(&error),
+            },
+        }
+        None
+    }
+
+    fn claimed(&mut self, shard: u8, done: &Done) {
+        if done.succeeded {
+            let (owner, lease) = (self.settings.own.id.clone(), self.lease.id);
+            self.claims.put(shard, Claim { owner, lease, mod_revision: done.revision });
+            self.of.board.note(|status| status.claimed += 1);
+            return;
+        }
+        self.of.board.note(|status| status.beaten += 1);
+        if let Some(Outcome::Got(page)) = done.outcomes.first() {
+            page.kvs.iter().for_each(|kv| self.claims.put(shard, standing_claim(kv)));
+        }
+    }
+
+    /// A call may have been done or not: all is read anew, in a moment.
+    fn unsure(&mut self, error: &Error) {
+        self.of.failed(error);
+        if self.list_due.is_none() {
+            self.list_due = Some(Instant::now() + REST.mul_f64(0.5 + fastrand::f64()));
+        }
+    }
+
+    pub(super) fn answered(&mut self) {
+        let was_silent = std::mem::take(&mut self.is_silent);
+        self.of
+            .board
+            .note(|status| (status.is_up, status.answered) = (true, Some(std::time::Instant::now())));
+        if was_silent {
+            info!("etcd answers again");
+            self.of.say(Some("frozen"), Some("ok"), "etcd answers again".into());
+        }
+    }
+
+    fn silent(&mut self, error: &Error) {
+        self.of.failed(error);
+        if !std::mem::replace(&mut self.is_silent, true) {
+            let shown = log::chain(error);
+            warn!(error = shown, "etcd does not answer: what is ours stays so, nothing is taken");
+            self.of.say(Some("ok"), Some("frozen"), format!("etcd does not answer: {shown}"));
+        }
+    }
+}
+
+impl Coordination {
+    /// A call failed.
+    pub(super) fn failed(&self, error: &Error) {
+        let gone = matches!(
+            error.kind(),
+            Kind::Unreachable
+                | Kind::Silent
+                | Kind::Broken
+                | Kind::Tls
+                | Kind::Local
+                | Kind::Auth
+                | Kind::Unavailable
+                | Kind::NoLeader
+        );
+        let told = (error.kind(), log::chain(error));
+        let is_new = self.board.status().error.as_ref() != Some(&told);
+        if is_new {
+            info!(error = told.1, "a call to etcd failed");
+        }
+        self.board.note(|status| {
+            status.is_up &= !gone;
+            status.error = Some(told);
+        });
+    }
+
+    /// What a client has counted since.
+    pub(super) fn count(&self, now: &Counts, before: &Counts) {
+        self.board.note(|status| {
+            status.calls += now.calls - before.calls;
+            for ((all, now), before) in status.failures.iter_mut().zip(now.failures).zip(before.failures) {
+                *all += now - before;
+            }
+        });
+    }
+}

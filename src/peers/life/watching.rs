@@ -1,0 +1,173 @@
+//! What stands in etcd, as lists and watches tell it.
+//!
+//! A list says all at a revision, a watch goes on from there. What is older than what is known does not count, so that the two
+//! and the answers to our own writes may come in any order.
+//!
+//! What a newcomer would get wrong: a watch that failed goes on by itself behind what it told last; only one whose revision is
+//! compacted needs a list.
+
+use super::Life;
+use crate::net::etcd::{Change, Changes, Error, Keys, Kv, Page, Watch};
+use crate::peers::claims::{self, Claim};
+use crate::peers::families::differing;
+use crate::peers::run::Settings;
+use crate::peers::share::Peer;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// How long a watch that failed rests.
+pub(super) const REST: Duration = Duration::from_millis(500);
+
+/// A watch of one prefix.
+pub(super) struct Watched {
+    pub(super) prefix: String,
+    pub(super) watch: Option<Watch>,
+    /// Not to be polled before.
+    rest: Option<Instant>,
+}
+
+impl Life<'_> {
+    /// Whether what there is has not been read yet, or has to be read anew.
+    pub(super) fn is_unread(&self) -> bool {
+        self.watches.iter().any(|watched| watched.watch.is_none())
+    }
+
+    pub(super) fn listed(&mut self, place: usize, page: &Page) {
+        let Some(prefix) = self.watches.get(place).map(|watched| watched.prefix.clone()) else { return };
+        let (names, before) = (&self.settings, self.members.peers().to_vec());
+        if names.members.starts_with(&prefix) {
+            let own = names.own.id.clone();
+            let ids = page.kvs.iter().filter_map(|kv| {
+                let id = std::str::from_utf8(kv.key.strip_prefix(names.members.as_bytes())?).ok()?;
+                Some((id, kv))
+            });
+            let all: Vec<_> = ids.map(|(id, kv)| (id, &*kv.value, kv.mod_revision)).collect();
+            self.members.list(all.iter().copied(), Instant::now());
+            let lease = page.kvs.iter().find(|kv| kv.key == format!("{}{own}", names.members).as_bytes());
+            let lease = lease.map(|kv| kv.lease);
+            // What we wrote just now may be behind that list.
+            if lease.is_some() {
+                self.look_at_own(&own, lease);
+            }
+        }
+        for kv in &page.kvs {
+            if let Some(shard) = self.settings.left_of(&kv.key) {
+                self.note_left(shard, &kv.value);
+            }
+        }
+        if self.settings.claims.starts_with(&prefix) {
+            let shard = |kv: &Kv| Some((claims::shard(&self.settings.claims, &kv.key)?, standing_claim(kv)));
+            self.claims.list(page.kvs.iter().filter_map(shard), page.revision);
+        }
+        self.tell_of_peers(&before);
+        let watch = self.client.watch(Keys::prefix(prefix), page.revision + 1);
+        let watched = &mut self.watches[place];
+        (watched.watch, watched.rest) = (Some(watch), None);
+    }
+
+    /// A watch told something.
+    pub(super) fn changed(&mut self, place: usize, changes: Result<Changes, Error>) {
+        match changes {
+            Ok(changes) => {
+                let before = self.members.peers().to_vec();
+                changes.events.iter().for_each(|change| self.take_in(change));
+                self.tell_of_peers(&before);
+            }
+            Err(Error::Compacted { .. }) => self.list_due = Some(Instant::now()),
+            Err(error) => {
+                self.of.failed(&error);
+                self.watches[place].rest = Some(Instant::now() + REST.mul_f64(0.5 + fastrand::f64()));
+            }
+        }
+    }
+
+    /// A key changed.
+    fn take_in(&mut self, change: &Change) {
+        let key = change.key();
+        let id =
+            key.strip_prefix(self.settings.members.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
+        let shard = claims::shard(&self.settings.claims, key);
+        if let (Change::Put(kv), Some(shard)) = (change, self.settings.left_of(key)) {
+            return self.note_left(shard, &kv.value);
+        }
+        match (change, id, shard) {
+            (Change::Put(kv), Some(id), _) => {
+                self.members.put(id, &kv.value, kv.mod_revision, Instant::now());
+                self.look_at_own(id, Some(kv.lease));
+            }
+            (Change::Delete { mod_revision, .. }, Some(id), _) => {
+                self.members.delete(id, *mod_revision, Instant::now());
+                self.look_at_own(id, None);
+            }
+            (Change::Put(kv), _, Some(shard)) => {
+                if kv.lease != self.lease.id {
+                    self.left.remove(&shard);
+                }
+                self.claims.put(shard, standing_claim(kv));
+            }
+            (Change::Delete { mod_revision, .. }, _, Some(shard)) => self.claims.delete(shard, *mod_revision),
+            _ => {}
+        }
+    }
+
+    /// Since when whoever has a shard begins nothing of it. What cannot be read says nothing.
+    fn note_left(&mut self, shard: u8, value: &[u8]) {
+        let since = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        if let Some(since) = since {
+            self.left.insert(shard, since);
+        }
+    }
+
+    /// Who came or went.
+    fn tell_of_peers(&self, before: &[Arc<Peer>]) {
+        let now = self.members.peers();
+        let has = |peers: &[Arc<Peer>], id: &str| peers.iter().any(|peer| peer.id == id);
+        for Peer { id, .. } in before.iter().map(|peer| &**peer).filter(|peer| !has(now, &peer.id)) {
+            self.of.say(Some(id), None, format!("{id} is gone"));
+        }
+        for Peer { id, .. } in now.iter().map(|peer| &**peer).filter(|peer| !has(before, &peer.id)) {
+            self.of.say(None, Some(id), format!("{id} is there"));
+        }
+        let differ =
+            |peers| differing(peers, Some(&self.settings.own)).map(String::from).collect::<BTreeSet<_>>();
+        let (differed, differ) = (differ(before), differ(now));
+        for id in differ.difference(&differed) {
+            self.of.say(None, Some(id), format!("{id} is configured otherwise than we are"));
+        }
+        for id in differed.difference(&differ) {
+            self.of.say(Some(id), None, format!("{id} is not configured otherwise any more, or gone"));
+        }
+    }
+}
+
+/// What stands under the key of a claim.
+pub(super) fn standing_claim(kv: &Kv) -> Claim {
+    Claim { owner: claims::owner(&kv.value), lease: kv.lease, mod_revision: kv.mod_revision }
+}
+
+/// What is to be watched: one prefix where both kinds of keys are under it.
+pub(super) fn watched(settings: &Settings) -> Vec<Watched> {
+    let (root, claims) = (settings.root.clone(), settings.claims.clone());
+    let prefixes = if claims.starts_with(&root) { vec![root] } else { vec![root, claims] };
+    prefixes.into_iter().map(|prefix| Watched { prefix, watch: None, rest: None }).collect()
+}
+
+/// What one of the watches tells next. Cancel safe.
+pub(super) async fn next_change(watches: &mut [Watched]) -> (usize, Result<Changes, Error>) {
+    async fn of(place: usize, watched: Option<&mut Watched>) -> (usize, Result<Changes, Error>) {
+        let Some(Watched { watch: Some(watch), rest, .. }) = watched else {
+            return std::future::pending().await;
+        };
+        if let Some(rest) = rest.take_if(|rest| *rest <= Instant::now()).or(*rest) {
+            sleep_until(rest).await;
+        }
+        (place, watch.next().await)
+    }
+    let (first, second) = watches.split_at_mut(watches.len().min(1));
+    tokio::select! {
+        told = of(0, first.first_mut()) => told,
+        told = of(1, second.first_mut()) => told,
+    }
+}
