@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use testbed::{Exporter, Numbered, http, wait_until};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How long an end in good order may take, the last attempt to send included.
 const GRACE: Duration = Duration::from_secs(10);
 /// The series whose values are the numbers.
