@@ -62,7 +62,7 @@ impl Life<'_> {
             self.claims.list(page.kvs.iter().filter_map(shard), page.revision);
         }
         self.tell_of_peers(&before);
-        let watch = self.client.watch(Keys::prefix(prefix), page.revision + 1);
+        let watch = self.client.watch(Keys::prefix(prefix), page.revision.saturating_add(1));
         let watched = &mut self.watches[place];
         (watched.watch, watched.rest) = (Some(watch), None);
     }
@@ -71,11 +71,17 @@ impl Life<'_> {
     pub(super) fn changed(&mut self, place: usize, changes: Result<Changes, Error>) {
         match changes {
             Ok(changes) => {
+                self.revision = self.revision.max(changes.revision);
                 let before = self.members.peers().to_vec();
                 changes.events.iter().for_each(|change| self.take_in(change));
                 self.tell_of_peers(&before);
             }
             Err(Error::Compacted { .. }) => self.list_due = Some(Instant::now()),
+            // It would come to the same place again.
+            Err(error @ Error::TooLarge { .. }) => {
+                self.watches[place].watch = None;
+                self.unsure(&error);
+            }
             Err(error) => {
                 self.of.failed(&error);
                 self.watches[place].rest = Some(Instant::now() + REST.mul_f64(0.5 + fastrand::f64()));
