@@ -99,6 +99,8 @@ pub(super) struct Life<'a> {
     is_overwritten: bool,
     /// Since when there are claims of our name that are not ours.
     twin_since: Option<Instant>,
+    /// Who is configured otherwise, since when, and whether that was told.
+    differ: BTreeMap<String, (Instant, bool)>,
     /// What was counted of the client so far.
     counted: Counts,
 }
@@ -158,6 +160,7 @@ impl<'a> Life<'a> {
             has_twin: false,
             is_overwritten: false,
             twin_since: None,
+            differ: BTreeMap::new(),
             counted: Default::default(),
         };
         life.answered();
@@ -171,6 +174,7 @@ impl<'a> Life<'a> {
             self.keep_fence();
             self.start_calls();
             self.decide();
+            self.tell_of_differences();
             self.count();
             let beat = Instant::now() + (self.lease.ttl / 10).min(Duration::from_millis(500));
             tokio::select! {
