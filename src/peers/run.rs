@@ -128,8 +128,9 @@ impl Coordination {
                 continue;
             };
             self.board.note(|status| status.is_used = true);
-            if settings.registry.sharding.enabled {
-                self.take_away();
+            match settings.registry.sharding.enabled {
+                true => self.take_away(),
+                false => self.keep_all(),
             }
             let claims = settings.claims.clone();
             let client = Client::new(&settings.etcd.etcd, self.world.clients.clone());
@@ -151,7 +152,7 @@ impl Coordination {
                     let pause = most.mul_f64(0.5 + fastrand::f64() / 2.0);
                     tokio::select! {
                         () = sleep(pause) => {}
-                        _ = self.world.config.changed() => {}
+                        Ok(()) = self.world.config.changed() => {}
                         () = stop.cancelled() => {}
                     }
                 }
@@ -191,6 +192,19 @@ impl Coordination {
         let before = self.standing.borrow().clone();
         let Standing { peers, owners, .. } = &*before;
         self.publish(Standing { peers: peers.clone(), owners: owners.clone(), ..Standing::nothing() });
+    }
+
+    /// Nothing is shared: all is ours, whatever becomes of the registration. Who the others were stays for lists.
+    fn keep_all(&self) {
+        let before = self.standing.borrow().clone();
+        let Standing { peers, owners, own, .. } = &*before;
+        self.publish(Standing {
+            peers: peers.clone(),
+            owners: owners.clone(),
+            own: *own,
+            ..Standing::alone()
+        });
+        self.fence.open_for_ever();
     }
 
     /// Publishes what differs from what was published last; the number is that of the last one.

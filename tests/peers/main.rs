@@ -3,6 +3,7 @@
 //!
 //! What a newcomer would get wrong: the copies share one process and one runtime. Whoever is to be held up is its etcd.
 
+mod aftermath;
 mod trouble;
 
 use redvigil::config::Config;

@@ -254,9 +254,13 @@ impl Client {
     }
 }
 
+/// The longest life of a lease, in seconds, as in etcd itself. A longer one would not fit into a clock.
+const LONGEST_LIFE: u64 = 9_000_000_000;
+
 /// A time that is left; 0 is what etcd says of a lease that has ended.
 fn alive(seconds: i64) -> Option<Duration> {
-    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds.min(LONGEST_LIFE)))
 }
 
 impl Keys {

@@ -195,6 +195,8 @@ async fn a_lease_that_has_ended_is_told_as_such() {
         assert_eq!(told.map(|ttl| ttl.as_secs()).map_err(|error| error.kind()), expected);
     }
     check(10, Ok(10)).await;
+    // Whoever counts from now on comes to a time.
+    check(i64::MAX, Ok(9_000_000_000)).await;
     check(0, Err(Kind::NoLease)).await;
     check(-1, Err(Kind::NoLease)).await;
 }

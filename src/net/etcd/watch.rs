@@ -225,7 +225,7 @@ impl Place {
         }
         if answer.created && self.from == 0 {
             // What comes from now on is behind that: an error before the first change must not skip it.
-            self.from = answer.header.map_or(0, |header| header.revision) + 1;
+            self.from = answer.header.map_or(0, |header| header.revision).saturating_add(1);
         }
         for event in answer.events {
             self.size += event.encoded_len();
@@ -239,7 +239,7 @@ impl Place {
         else {
             return Ok(None);
         };
-        self.from = revision + 1;
+        self.from = revision.saturating_add(1);
         self.size = 0;
         Ok(Some(Changes { revision, events: std::mem::take(&mut self.pieces) }))
     }

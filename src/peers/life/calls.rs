@@ -8,18 +8,23 @@
 use super::watching::{REST, standing_claim};
 use super::{End, Life};
 use crate::config::peers::Value;
-use crate::net::etcd::{Compare, Counts, Done, Error, Is, Keys, Kind, Kv, Op, Outcome, Page, Range, Txn};
+use crate::net::etcd::{Compare, Counts, Done, Error, Is, Keys, Kind, Op, Outcome, Page, Range, Txn};
 use crate::peers::claims::{self, Claim};
 use crate::peers::fence::Boottime;
 use crate::peers::members;
 use crate::peers::run::Coordination;
+use crate::peers::shards::Shards;
 use crate::telemetry::log;
+use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How many calls about shards are under way at once.
 const AT_ONCE: usize = 32;
+
+/// The longest pause before all is read anew.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// What became of a call.
 pub(super) enum Told {
@@ -28,7 +33,7 @@ pub(super) enum Told {
     Released { shard: u8, answer: Result<Done, Error> },
     Listed { place: usize, answer: Result<Page, Error> },
     Registered { answer: Result<Done, Error> },
-    Checked { answer: Result<Option<Kv>, Error> },
+    Checked { known: i64, answer: Result<Done, Error> },
 }
 
 impl Life<'_> {
@@ -44,8 +49,10 @@ impl Life<'_> {
                 Told::Kept { sent, answer: client.keep_alive(id, now + patience).await }
             });
         }
-        if self.list_due.is_some_and(|due| now >= due) {
+        // One after the other: what an older one says would come after what a newer one does.
+        if self.listing == 0 && self.list_due.is_some_and(|due| now >= due) {
             self.list_due = None;
+            self.listing = self.watches.len();
             for (place, watched) in self.watches.iter_mut().enumerate() {
                 watched.watch = None;
                 let (client, prefix) = (self.client.clone(), watched.prefix.clone());
@@ -54,32 +61,44 @@ impl Life<'_> {
                 });
             }
         }
+        if !self.registering && self.register_due.is_some_and(|due| now >= due) {
+            self.register_due = None;
+            self.registering = true;
+            let then = self.said().map(|(key, value)| Op::Put { key, value, lease: self.lease.id });
+            let (client, txn) = (self.client.clone(), Txn { then: then.into(), ..Txn::default() });
+            self.calls
+                .spawn(async move { Told::Registered { answer: client.txn(txn, now + patience).await } });
+        }
         if now >= self.check_due {
             self.check_due = now + self.lease.ttl;
-            let (client, key) = (self.client.clone(), self.settings.registration());
-            self.calls.spawn(async move {
-                let read = client.get(key, now + patience).await;
-                Told::Checked { answer: read.map(|(kv, _)| kv) }
-            });
+            let then = self.said().map(|(key, _)| Op::Get(Range::of(Keys::one(key))));
+            let (client, txn) = (self.client.clone(), Txn { then: then.into(), ..Txn::default() });
+            let known = self.revision;
+            self.calls
+                .spawn(async move { Told::Checked { known, answer: client.txn(txn, now + patience).await } });
         }
     }
 
-    /// Writes who we are.
+    /// What became of the calls that are under way is not known.
+    pub(super) fn forget_calls(&mut self) {
+        (self.busy, self.keeping, self.registering, self.listing) = (Shards::NONE, false, false, 0);
+        self.list_due = Some(Instant::now());
+    }
+
+    /// Who we are is to be written, or written again.
     pub(super) fn register(&mut self) {
+        self.register_due = Some(Instant::now());
+    }
+
+    /// What is to stand under our keys: for others, and for those who share.
+    fn said(&self) -> [(Vec<u8>, Bytes); 2] {
         let said = members::written(&self.settings.own);
         let plain = match self.settings.etcd.value {
             Value::Json => said.clone(),
             Value::Url => members::address(&self.settings.own.url),
         };
-        let lease = self.lease.id;
-        let put = |key: String, value: String| Op::Put { key: key.into(), value: value.into(), lease };
         let own = format!("{}{}", self.settings.members, self.settings.own.id);
-        let then = vec![put(self.settings.registration(), plain), put(own, said)];
-        let (client, until) = (self.client.clone(), Instant::now() + self.lease.ttl / 3);
-        self.calls.spawn(async move {
-            let txn = Txn { then, ..Txn::default() };
-            Told::Registered { answer: client.txn(txn, until).await }
-        });
+        [(self.settings.registration().into(), plain.into()), (own.into(), said.into())]
     }
 
     /// Whether a call about a shard may begin; then one has.
@@ -175,30 +194,68 @@ impl Life<'_> {
                     Err(error) => self.unsure(&error),
                 }
             }
-            Told::Listed { place, answer } => match answer {
-                Ok(page) => self.listed(place, &page),
-                Err(error) => self.unsure(&error),
-            },
-            Told::Registered { answer } => match answer {
-                Ok(_) => self.of.board.note(|status| status.is_registered = true),
-                Err(Error::NoLease) => return Some(End::Lost),
-                Err(error) => {
-                    self.of.failed(&error);
-                    self.check_due = Instant::now() + REST;
-                }
-            },
-            Told::Checked { answer } => match answer {
-                Ok(kv) => {
-                    let lease = kv.map(|kv| kv.lease);
-                    if lease.is_none() {
-                        self.of.board.note(|status| status.is_registered = false);
-                        self.register();
+            Told::Listed { place, answer } => {
+                self.listing = self.listing.saturating_sub(1);
+                match answer {
+                    Ok(page) => {
+                        self.list_failures = 0;
+                        self.revision = self.revision.max(page.revision);
+                        self.listed(place, &page);
+                    }
+                    Err(error) => {
+                        self.list_failures += 1;
+                        self.unsure(&error);
                     }
                 }
+            }
+            Told::Registered { answer } => {
+                self.registering = false;
+                match answer {
+                    Ok(done) => {
+                        self.revision = self.revision.max(done.revision);
+                        self.of.board.note(|status| (status.is_registered, status.error) = (true, None));
+                    }
+                    Err(Error::NoLease) => return Some(End::Lost),
+                    Err(error) => {
+                        self.of.failed(&error);
+                        let pause = (self.lease.ttl / 5).mul_f64(0.5 + fastrand::f64());
+                        self.register_due.get_or_insert(Instant::now() + pause);
+                    }
+                }
+            }
+            Told::Checked { known, answer } => match answer {
+                Ok(done) if done.revision < known => {
+                    let (from, to) = (known, done.revision);
+                    warn!(from, to, "etcd knows less than it did, as after a restore: all begins anew");
+                    self.of.say(None, None, format!("etcd went from revision {from} back to {to}"));
+                    return Some(End::Changed);
+                }
+                Ok(done) => self.checked(&done),
                 Err(error) => self.of.failed(&error),
             },
         }
         None
+    }
+
+    /// What stands under our keys was read: what is missing, or not what we say, is written again. What another process wrote under
+    /// our name is left alone.
+    fn checked(&mut self, done: &Done) {
+        let own = self.lease.id;
+        let found = done.outcomes.iter().map(|outcome| match outcome {
+            Outcome::Got(page) => page.kvs.first(),
+            _ => None,
+        });
+        let stands = found
+            .zip(self.said())
+            .all(|(found, (_, value))| found.is_some_and(|kv| kv.lease != own || kv.value == value));
+        if stands {
+            self.of.board.note(|status| status.error = None);
+        } else if !self.registering {
+            let is_missing = matches!(done.outcomes.last(), Some(Outcome::Got(page)) if page.kvs.is_empty());
+            self.is_overwritten &= !is_missing;
+            self.of.board.note(|status| status.is_registered = false);
+            self.register();
+        }
     }
 
     fn claimed(&mut self, shard: u8, done: &Done) {
@@ -215,18 +272,20 @@ impl Life<'_> {
     }
 
     /// A call may have been done or not: all is read anew, in a moment.
-    fn unsure(&mut self, error: &Error) {
+    pub(super) fn unsure(&mut self, error: &Error) {
         self.of.failed(error);
-        if self.list_due.is_none() {
-            self.list_due = Some(Instant::now() + REST.mul_f64(0.5 + fastrand::f64()));
-        }
+        let rest =
+            REST.saturating_mul(1 << self.list_failures.min(8)).min(LONGEST_REST.max(self.lease.ttl / 3));
+        self.list_due.get_or_insert(Instant::now() + rest.mul_f64(0.5 + fastrand::f64()));
     }
 
     pub(super) fn answered(&mut self) {
         let was_silent = std::mem::take(&mut self.is_silent);
-        self.of
-            .board
-            .note(|status| (status.is_up, status.answered) = (true, Some(std::time::Instant::now())));
+        self.of.board.note(|status| {
+            (status.is_up, status.answered) = (true, Some(std::time::Instant::now()));
+            // What is over is not shown as if it were so.
+            status.error = status.error.take().filter(|(kind, _)| !is_away(*kind));
+        });
         if was_silent {
             info!("etcd answers again");
             self.of.say(Some("frozen"), Some("ok"), "etcd answers again".into());
@@ -246,17 +305,7 @@ impl Life<'_> {
 impl Coordination {
     /// A call failed.
     pub(super) fn failed(&self, error: &Error) {
-        let gone = matches!(
-            error.kind(),
-            Kind::Unreachable
-                | Kind::Silent
-                | Kind::Broken
-                | Kind::Tls
-                | Kind::Local
-                | Kind::Auth
-                | Kind::Unavailable
-                | Kind::NoLeader
-        );
+        let gone = is_away(error.kind());
         let told = (error.kind(), log::chain(error));
         let is_new = self.board.status().error.as_ref() != Some(&told);
         if is_new {
@@ -277,4 +326,19 @@ impl Coordination {
             }
         });
     }
+}
+
+/// Whether etcd as a whole does nothing for us then.
+fn is_away(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Unreachable
+            | Kind::Silent
+            | Kind::Broken
+            | Kind::Tls
+            | Kind::Local
+            | Kind::Auth
+            | Kind::Unavailable
+            | Kind::NoLeader
+    )
 }

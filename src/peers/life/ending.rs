@@ -23,9 +23,11 @@ impl Life<'_> {
         if *end != End::Lost {
             self.hand_over().await;
         }
-        self.of.fence.close();
         let had = self.claims.under(self.lease.id);
-        self.of.take_away();
+        // What is not shared is ours without a lease, too.
+        if self.settings.registry.sharding.enabled {
+            self.of.take_away();
+        }
         self.of.board.note(|status| (status.is_registered, status.has_twin) = (false, false));
         self.calls.abort_all();
         match end {

@@ -75,9 +75,19 @@ pub(super) struct Life<'a> {
     keep_due: Instant,
     /// Whether a keep-alive is under way.
     keeping: bool,
+    /// Whether who we are is to be written, and when at the earliest.
+    register_due: Option<Instant>,
+    /// Whether that is under way.
+    registering: bool,
     check_due: Instant,
     /// Whether all is to be read anew, and when at the earliest.
     list_due: Option<Instant>,
+    /// How many lists are under way.
+    listing: usize,
+    /// How often one failed, in a row.
+    list_failures: u32,
+    /// The revision that etcd has told at least.
+    revision: i64,
     /// When what is ours was published last.
     published: Instant,
     is_silent: bool,
@@ -89,6 +99,8 @@ pub(super) struct Life<'a> {
     is_overwritten: bool,
     /// Since when there are claims of our name that are not ours.
     twin_since: Option<Instant>,
+    /// Who is configured otherwise, since when, and whether that was told.
+    differ: BTreeMap<String, (Instant, bool)>,
     /// What was counted of the client so far.
     counted: Counts,
 }
@@ -105,7 +117,7 @@ impl<'a> Life<'a> {
         let (sent, until) = (Boottime::now(), Instant::now() + settings.etcd.ttl / 2);
         let granted = tokio::select! {
             granted = client.grant(settings.etcd.ttl, until) => granted,
-            _ = of.world.config.changed() => return (End::Changed, before),
+            Ok(()) = of.world.config.changed() => return (End::Changed, before),
             () = stop.cancelled() => return (End::Stopped, before),
         };
         let lease = match granted {
@@ -135,18 +147,23 @@ impl<'a> Life<'a> {
             doubt: None,
             keep_due: now + lease.ttl / 3,
             keeping: false,
+            register_due: Some(now),
+            registering: false,
             check_due: now + lease.ttl,
             list_due: Some(now),
+            listing: 0,
+            list_failures: 0,
+            revision: 0,
             published: now,
             is_silent: false,
             was_silent: false,
             has_twin: false,
             is_overwritten: false,
             twin_since: None,
+            differ: BTreeMap::new(),
             counted: Default::default(),
         };
         life.answered();
-        life.register();
         let end = life.run(stop).await;
         let had = life.end(&end).await;
         (end, had)
@@ -157,6 +174,7 @@ impl<'a> Life<'a> {
             self.keep_fence();
             self.start_calls();
             self.decide();
+            self.tell_of_differences();
             self.count();
             let beat = Instant::now() + (self.lease.ttl / 10).min(Duration::from_millis(500));
             tokio::select! {
@@ -166,7 +184,7 @@ impl<'a> Life<'a> {
                         Err(fault) => {
                             self.of.world.metrics.panics.increment();
                             tracing::error!(error = %fault, "a call to etcd panicked: please report this");
-                            self.list_due = Some(Instant::now());
+                            self.forget_calls();
                             None
                         }
                     };
@@ -175,10 +193,7 @@ impl<'a> Life<'a> {
                     }
                 }
                 (place, changes) = next_change(&mut self.watches) => self.changed(place, changes),
-                changed = self.of.world.config.changed() => {
-                    if changed.is_err() {
-                        std::future::pending::<()>().await;
-                    }
+                Ok(()) = self.of.world.config.changed() => {
                     if let Some(end) = self.reconcile() {
                         return end;
                     }

@@ -20,6 +20,9 @@ use tokio::time::{Instant, sleep_until};
 /// How long a watch that failed rests.
 pub(super) const REST: Duration = Duration::from_millis(500);
 
+/// How long at least a peer is configured otherwise before that is told.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// A watch of one prefix.
 pub(super) struct Watched {
     pub(super) prefix: String,
@@ -62,7 +65,7 @@ impl Life<'_> {
             self.claims.list(page.kvs.iter().filter_map(shard), page.revision);
         }
         self.tell_of_peers(&before);
-        let watch = self.client.watch(Keys::prefix(prefix), page.revision + 1);
+        let watch = self.client.watch(Keys::prefix(prefix), page.revision.saturating_add(1));
         let watched = &mut self.watches[place];
         (watched.watch, watched.rest) = (Some(watch), None);
     }
@@ -71,11 +74,17 @@ impl Life<'_> {
     pub(super) fn changed(&mut self, place: usize, changes: Result<Changes, Error>) {
         match changes {
             Ok(changes) => {
+                self.revision = self.revision.max(changes.revision);
                 let before = self.members.peers().to_vec();
                 changes.events.iter().for_each(|change| self.take_in(change));
                 self.tell_of_peers(&before);
             }
             Err(Error::Compacted { .. }) => self.list_due = Some(Instant::now()),
+            // It would come to the same place again.
+            Err(error @ Error::TooLarge { .. }) => {
+                self.watches[place].watch = None;
+                self.unsure(&error);
+            }
             Err(error) => {
                 self.of.failed(&error);
                 self.watches[place].rest = Some(Instant::now() + REST.mul_f64(0.5 + fastrand::f64()));
@@ -123,21 +132,33 @@ impl Life<'_> {
     /// Who came or went.
     fn tell_of_peers(&self, before: &[Arc<Peer>]) {
         let now = self.members.peers();
-        let has = |peers: &[Arc<Peer>], id: &str| peers.iter().any(|peer| peer.id == id);
+        // Both are in the order of their ids.
+        let has = |peers: &[Arc<Peer>], id: &str| peers.binary_search_by(|peer| (*peer.id).cmp(id)).is_ok();
         for Peer { id, .. } in before.iter().map(|peer| &**peer).filter(|peer| !has(now, &peer.id)) {
             self.of.say(Some(id), None, format!("{id} is gone"));
         }
         for Peer { id, .. } in now.iter().map(|peer| &**peer).filter(|peer| !has(before, &peer.id)) {
             self.of.say(None, Some(id), format!("{id} is there"));
         }
-        let differ =
-            |peers| differing(peers, Some(&self.settings.own)).map(String::from).collect::<BTreeSet<_>>();
-        let (differed, differ) = (differ(before), differ(now));
-        for id in differ.difference(&differed) {
-            self.of.say(None, Some(id), format!("{id} is configured otherwise than we are"));
+    }
+
+    /// Who is configured otherwise, once that has lasted: all copies get another configuration within a moment, and not at once.
+    pub(super) fn tell_of_differences(&mut self) {
+        let (now, own) = (Instant::now(), &self.settings.own);
+        let differ: BTreeSet<_> =
+            differing(self.members.peers(), Some(own)).filter(|id| **id != *own.id).collect();
+        let lasts = LASTING.max(self.lease.ttl * 2);
+        for (id, (_, is_told)) in self.differ.extract_if(.., |id, _| !differ.contains(&**id)) {
+            if is_told && self.members.place(&id).is_some() {
+                self.of.say(Some(&id), None, format!("{id} is configured as we are again"));
+            }
         }
-        for id in differed.difference(&differ) {
-            self.of.say(Some(id), None, format!("{id} is not configured otherwise any more, or gone"));
+        for id in differ {
+            let (since, is_told) = self.differ.entry(id.into()).or_insert((now, false));
+            if !*is_told && now.duration_since(*since) >= lasts {
+                *is_told = true;
+                self.of.say(None, Some(id), format!("{id} is configured otherwise than we are"));
+            }
         }
     }
 }
