@@ -218,7 +218,7 @@ impl Discovery {
                 }
             }
         }
-        if !self.restarts.is_empty() {
+        if !self.restarts.is_empty() && self.next_restarts <= Instant::now() {
             self.restart_some();
         }
     }
