@@ -5,6 +5,7 @@
 #   SECTIONS=farm          2,000 scripted servers that are watched as services; no peer
 #   SECTIONS=failover      a real Sentinel set whose master is replaced; no peer
 #   SECTIONS=push          1,000 scripted servers that are pushed to a receiver; no peer
+#   SECTIONS=reload        5,000 services of which one after the other changes; no peer
 #   SECTIONS=outage        a receiver that goes away, and senders that are killed meanwhile: beside vmagent and Prometheus
 # `ours` leaves out the latency histograms, which the peer of that age does not have; `ours+latency` has them.
 set -euo pipefail
@@ -14,17 +15,19 @@ source scripts/toolchain.sh
 need_toolchain
 install_packages redis-server redis-tools prometheus-redis-exporter wrk python3
 
-known='limit single conc many rtt hung keys farm failover push outage'
+known='limit single conc many rtt hung keys farm failover push reload outage'
 if [ -n "${QUICK:-}" ]; then
   sections=${SECTIONS:-limit,single,conc,many}
   shape=(--rounds 1 --requests 200 --seconds 2 --targets 50 --keys 200000)
   farm_shape=(--targets 500 --interval 5 --seconds 20 --readings 2 --trouble hang)
+  reload_shape=(--services 1000 --interval 5 --reloads 5)
   push_shape=(--targets 200 --seconds 10 --away 10)
   failovers=1
 else
   sections=${SECTIONS:-${known// /,}}
   shape=(--rounds 3 --requests 500 --seconds 3)
   farm_shape=()
+  reload_shape=()
   push_shape=()
   failovers=5
 fi
@@ -79,6 +82,9 @@ fi
 if grep -qw push <<<"$sections"; then
   /usr/bin/python3 bench/push_bench.py --program "$binary" --farm target/release/farm --sink target/release/sink \
     "${push_shape[@]}" --json "$results/$stamp-push.json" || status=1
+fi
+if grep -qw reload <<<"$sections"; then
+  /usr/bin/python3 bench/reload_bench.py --program "$binary" "${reload_shape[@]}" --json "$results/$stamp-reload.json" || status=1
 fi
 # What is pushed. Others: vmagent and Prometheus' agent.
 if grep -qw outage <<<"$sections"; then

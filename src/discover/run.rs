@@ -45,6 +45,18 @@ const ALIAS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many are asked at once; the others wait for the next round.
 const ASKED_AT_ONCE: usize = 16;
 
+/// So many providers begin again at once, and how long until the next so many: a password that changed is one of all, and each
+/// of them has connections to make.
+const RESTARTS: usize = 64;
+const RESTARTS_APART: Duration = Duration::from_millis(20);
+
+/// What is put together of thousands of services takes as long as this part of the time, and no longer, however often one of them
+/// has news.
+const SHARE: u32 = 5;
+
+/// A publishing that took less is followed by the next as soon as it may.
+const QUICK: Duration = Duration::from_micros(500);
+
 /// Follows all services.
 pub struct Discovery {
     world: World,
@@ -64,6 +76,9 @@ pub struct Discovery {
     answers: JoinSet<Answer>,
     /// When they are all asked again.
     next_round: Instant,
+    /// Providers that are to begin again, and whether what is known of the service goes.
+    restarts: HashMap<Arc<str>, bool>,
+    next_restarts: Instant,
 }
 
 /// A service as it was found and as it was published.
@@ -127,27 +142,41 @@ impl Discovery {
             asked: HashSet::new(),
             answers: JoinSet::new(),
             next_round: Instant::now() + ALIAS_INTERVAL,
+            restarts: HashMap::new(),
+            next_restarts: Instant::now(),
         }
     }
 
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut config = self.world.config.clone();
-        let mut identified = false;
+        // Whether something is to be published, also of who is who, and not before when.
+        let (mut has_news, mut identified, mut rested) = (true, false, Instant::now());
         loop {
             let wanted = config.borrow_and_update().clone();
             if !Arc::ptr_eq(&wanted, &self.running) || self.providers.is_empty() {
                 self.reconcile(wanted);
+                (has_news, rested) = (true, Instant::now());
             }
-            self.publish(std::mem::take(&mut identified));
+            let began = Instant::now();
+            if has_news && rested <= began {
+                self.publish(std::mem::take(&mut identified));
+                let took = began.elapsed();
+                has_news = false;
+                rested = Instant::now() + if took < QUICK { Duration::ZERO } else { took * (SHARE - 1) };
+            }
             let has_aliases = self.published.values().any(|published| !published.aliases.is_empty());
             tokio::select! {
                 // Whoever publishes the configuration ends last; then there is no more of it.
                 Ok(()) = config.changed() => {}
-                () = self.world.board.changed() => {}
-                () = self.identities.changed() => identified = true,
+                () = self.world.board.changed(), if !has_news => has_news = true,
+                () = sleep_until(rested), if has_news => {}
+                () = sleep_until(self.next_restarts), if !self.restarts.is_empty() => self.restart_some(),
+                () = self.identities.changed() => (has_news, identified) = (true, true),
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
-                Some(answer) = self.answers.join_next() => identified = self.answered(answer),
+                Some(answer) = self.answers.join_next() => if self.answered(answer) {
+                    (has_news, identified) = (true, true);
+                },
                 () = sleep_until(self.next_round), if has_aliases => self.ask_aliases(),
             }
         }
@@ -185,17 +214,36 @@ impl Discovery {
                 }
                 Change::Told => _ = provider.service.send_replace(service.clone()),
                 Change::Restart { forget } => {
-                    provider.task.abort();
-                    if forget {
-                        let kind = service.source.kind();
-                        self.published.remove(&service.name);
-                        self.world.board.put(Service::unknown(service.name.clone(), kind));
-                    }
-                    self.remember(&service.name);
-                    self.start(service, 0);
+                    *self.restarts.entry(service.name.clone()).or_default() |= forget;
                 }
             }
         }
+        if !self.restarts.is_empty() && self.next_restarts <= Instant::now() {
+            self.restart_some();
+        }
+    }
+
+    /// Has some of those begin again that are to.
+    fn restart_some(&mut self) {
+        let some: Vec<_> = self.restarts.keys().take(RESTARTS).cloned().collect();
+        for name in some {
+            let forget = self.restarts.remove(&name).unwrap_or_default();
+            let running = self.running.clone();
+            // It may be gone by now.
+            let (Some(service), Some(provider)) =
+                (running.discover.service(&name), self.providers.get(&name))
+            else {
+                continue;
+            };
+            provider.task.abort();
+            if forget {
+                self.published.remove(&name);
+                self.world.board.put(Service::unknown(name.clone(), service.source.kind()));
+            }
+            self.remember(&name);
+            self.start(service, 0);
+        }
+        self.next_restarts = Instant::now() + RESTARTS_APART;
     }
 
     fn start(&mut self, service: &Arc<discover::Service>, falls: u32) {

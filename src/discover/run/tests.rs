@@ -6,6 +6,7 @@ use crate::discover::board::Board;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use testbed::{Action, ScriptedServer};
 use tokio::time::timeout;
 
@@ -221,6 +222,48 @@ fn only_what_matters_to_a_provider_changes_it() {
     }];
     let rewritten = discover::Service { rewrite, ..discover::Service::clone(&sentinel("a")) };
     check(&sentinel("a"), &rewritten, &same, Change::Restart { forget: false });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_of_all_has_some_begin_again_at_once_and_the_others_soon() {
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+    let sentinel = |n: usize| {
+        let addresses = vec![Address::tcp("h", 1)];
+        service(&format!("s{n:03}"), Source::Sentinel { master: "m".into(), addresses })
+    };
+    let count = 3 * RESTARTS + 1;
+    let running = Running::start_with((0..count).map(sentinel).collect(), |_, _| {
+        Box::pin(async {
+            BEGUN.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        })
+    });
+    let begun = async |after: Duration| {
+        sleep(after).await;
+        BEGUN.swap(0, Ordering::Relaxed)
+    };
+    let moment = Duration::from_millis(1);
+    assert_eq!(begun(moment).await, count);
+    let credentials = |password: &'static str| crate::config::Credentials {
+        user: None,
+        password: crate::config::Secret::new(password),
+    };
+    let names: std::collections::HashSet<_> = (0..count).map(|n| format!("s{n:03}")).collect();
+    let profile = |password: &'static str| crate::config::Profile {
+        services: names.clone(),
+        sentinel: Some(credentials(password)),
+        ..Default::default()
+    };
+    running.configure(|config| config.connect.profiles = vec![profile("p")]);
+    assert_eq!(begun(moment).await, RESTARTS);
+    assert_eq!(begun(2 * RESTARTS_APART).await, 2 * RESTARTS);
+    assert_eq!(begun(Duration::from_secs(1)).await, 1);
+    // Of those that are gone by then nothing begins.
+    running.configure(|config| config.connect.profiles = vec![profile("q")]);
+    running.list(|services| services.clear());
+    assert!(begun(Duration::from_secs(1)).await <= RESTARTS);
+    running.configure(|config| config.connect.timeout += Duration::from_secs(1));
+    assert_eq!(begun(Duration::from_secs(1)).await, 0, "the same access");
 }
 
 fn id(number: u8) -> String {
