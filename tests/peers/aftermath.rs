@@ -5,6 +5,7 @@
 
 use crate::{Copy, begin, config, is_shared, start, until};
 use redvigil::peers::Shards;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +118,33 @@ async fn one_that_starts_again_at_once_is_no_twin_of_itself() {
         let told: Vec<_> = new.events.all().iter().map(|event| event.message.to_string()).collect();
         assert!(!told.iter().any(|message| message.contains("another process")), "{told:?}");
         new.die();
+    }
+}
+
+#[tokio::test]
+async fn a_reload_of_all_is_no_difference() {
+    let etcd = Etcd::start();
+    let (a, b) = (start(&etcd.url(), "a:1"), start(&etcd.url(), "b:1"));
+    let same = |copy: &Copy, expected: usize| {
+        let standing = copy.standing();
+        let hashes: BTreeSet<_> = standing.peers.iter().map(|peer| peer.config_hash.clone()).collect();
+        standing.peers.len() == 2 && hashes.len() == expected
+    };
+    until("both are there", || same(&a, 1) && same(&b, 1)).await;
+    let other = |id: &str| {
+        let mut config = config(&etcd.url(), id, "");
+        config.scrape.interval = Duration::from_secs(2);
+        Arc::new(config)
+    };
+    a.publish.send_replace(other("a:1"));
+    until("they differ", || same(&a, 2) && same(&b, 2)).await;
+    sleep(Duration::from_millis(500)).await;
+    b.publish.send_replace(other("b:1"));
+    until("both are the same again", || same(&a, 1) && same(&b, 1)).await;
+    sleep(Duration::from_millis(500)).await;
+    for copy in [&a, &b] {
+        let told: Vec<_> = copy.events.all().iter().map(|event| event.message.to_string()).collect();
+        assert!(!told.iter().any(|message| message.contains("configured")), "{told:?}");
     }
 }
 
