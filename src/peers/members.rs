@@ -254,7 +254,7 @@ mod tests {
         println!("a thousand peers: {took:?}");
         assert!(members.preferred().iter().all(Option::is_some));
         // Drawn are the shards of one that comes, and not of all that are there: that took 75 s.
-        assert!(took < std::time::Duration::from_secs(20), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::{Copy, begin, config, is_shared, start, until};
 use redvigil::peers::Shards;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,88 @@ async fn who_is_not_among_the_peers_though_nobody_saw_it_go_comes_back() {
 }
 
 #[tokio::test]
+async fn one_that_starts_again_at_once_is_no_twin_of_itself() {
+    let etcd = Etcd::start();
+    for _ in 0..5 {
+        let old = start(&etcd.url(), "a:1");
+        until("it is there", || old.board.status().is_registered && old.standing().own.is_some()).await;
+        old.die();
+        let new = start(&etcd.url(), "a:1");
+        until("the next one, too", || new.board.status().is_registered && new.standing().own.is_some()).await;
+        sleep(Duration::from_millis(300)).await;
+        let told: Vec<_> = new.events.all().iter().map(|event| event.message.to_string()).collect();
+        assert!(!told.iter().any(|message| message.contains("another process")), "{told:?}");
+        new.die();
+    }
+}
+
+#[tokio::test]
+async fn a_reload_of_all_is_no_difference() {
+    let etcd = Etcd::start();
+    let (a, b) = (start(&etcd.url(), "a:1"), start(&etcd.url(), "b:1"));
+    let same = |copy: &Copy, expected: usize| {
+        let standing = copy.standing();
+        let hashes: BTreeSet<_> = standing.peers.iter().map(|peer| peer.config_hash.clone()).collect();
+        standing.peers.len() == 2 && hashes.len() == expected
+    };
+    until("both are there", || same(&a, 1) && same(&b, 1)).await;
+    let other = |id: &str| {
+        let mut config = config(&etcd.url(), id, "");
+        config.scrape.interval = Duration::from_secs(2);
+        Arc::new(config)
+    };
+    a.publish.send_replace(other("a:1"));
+    until("they differ", || same(&a, 2) && same(&b, 2)).await;
+    sleep(Duration::from_millis(500)).await;
+    b.publish.send_replace(other("b:1"));
+    until("both are the same again", || same(&a, 1) && same(&b, 1)).await;
+    sleep(Duration::from_millis(500)).await;
+    for copy in [&a, &b] {
+        let told: Vec<_> = copy.events.all().iter().map(|event| event.message.to_string()).collect();
+        assert!(!told.iter().any(|message| message.contains("configured")), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_leaves_does_not_come_back_because_all_is_read_anew() {
+    let etcd = Etcd::start();
+    let way = Proxy::start(etcd.port());
+    let copy = |id: &str| {
+        let mut config = config(&format!("http://{}", way.address()), id, "");
+        let registry = config.peers.registry.as_mut().expect("a registry");
+        registry.etcd.as_mut().expect("an etcd").ttl = Duration::from_secs(12);
+        begin(config)
+    };
+    let a = copy("a:1");
+    until("all is ours", || a.ours() == Shards::ALL).await;
+    // Whoever collects is held up: what leaves is not released.
+    a.follower.abort();
+    let b = copy("b:1");
+    until("something leaves", || !a.standing().leaving.is_empty()).await;
+    let leaving = a.standing().leaving;
+    let calls = a.board.status().calls;
+    set(&way, Fault::Refuse);
+    etcd.put(&format!("{MEMBERS}junk"), "no JSON", 0);
+    etcd.put("/elsewhere", "1", 0);
+    etcd.compact(etcd.revision());
+    set(&way, Fault::Pass);
+    let mut standing = a.share.standing.clone();
+    let read = async {
+        while a.board.status().broken == 0 {
+            let now = standing.borrow_and_update().clone();
+            let came_back = leaving.iter().find(|shard| !now.leaving.has(*shard) && now.ours.has(*shard));
+            assert!(now.frozen || came_back.is_none(), "{came_back:?}");
+            let _ = timeout(Duration::from_millis(20), standing.changed()).await;
+        }
+    };
+    timeout(Duration::from_secs(10), read).await.expect("it was read anew");
+    assert!(a.board.status().calls > calls && !a.standing().frozen);
+    let came_back = leaving.iter().find(|shard| !a.standing().leaving.has(*shard));
+    assert_eq!(came_back, None, "though nobody was asked to release it");
+    drop(b);
+}
+
+#[tokio::test]
 async fn a_copy_that_nobody_configures_any_more_goes_on_and_stops() {
     let etcd = Etcd::start();
     let Copy { publish, stop, task, share, board, .. } = start(&etcd.url(), "a:1");
@@ -143,7 +226,9 @@ async fn when_etcd_has_the_data_of_yesterday_again_all_begins_anew() {
     copy_folder(&data, &yesterday);
     etcd.restart();
     until("both share", is_halved).await;
-    // Both have heard of something that is forgotten then.
+    // Both have heard of something that is forgotten then. Much has happened: whoever begins anew writes, too, and the other one
+    // must still see that etcd has gone back.
+    (0..1_000).for_each(|_| _ = etcd.put("/elsewhere", "1", 0));
     let said = etcd.put(&format!("{MEMBERS}junk"), "no JSON", 0);
     until("both hear of it", || a.board.status().broken + b.board.status().broken == 2).await;
     etcd.kill();
@@ -151,7 +236,10 @@ async fn when_etcd_has_the_data_of_yesterday_again_all_begins_anew() {
     std::fs::rename(&yesterday, &data).expect("moved");
     etcd.restart();
     assert!(etcd.revision() < said);
-    until("both see that it is gone", || a.board.status().broken + b.board.status().broken == 0).await;
+    let is_gone = || a.board.status().broken + b.board.status().broken == 0;
+    let told = || (a.board.status(), a.events.all(), b.board.status(), b.events.all());
+    let seen = timeout(Duration::from_secs(20), until("both see that it is gone", is_gone)).await;
+    assert!(seen.is_ok(), "{:?}", told());
     until("both share", is_halved).await;
     // The watch hears again: what one gives up comes to the other at once.
     b.stop.cancel();

@@ -23,6 +23,8 @@ pub(super) const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// `ResponseHeader`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Header {
+    #[prost(uint64, tag = "1")]
+    pub(super) cluster: u64,
     #[prost(int64, tag = "3")]
     pub(super) revision: i64,
 }

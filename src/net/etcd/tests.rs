@@ -1,7 +1,7 @@
 //! Keys and errors, and what is asked of a double; a real etcd is asked in `tests/etcd`.
 
 use super::messages::{
-    AUTHENTICATE, AuthenticateRequest, AuthenticateResponse, Header, LeaseRequest, LeaseResponse,
+    AUTHENTICATE, AuthenticateRequest, AuthenticateResponse, Header, LeaseRequest, LeaseResponse, WATCH,
 };
 use super::*;
 use crate::config::Secret;
@@ -9,6 +9,7 @@ use crate::config::connect::Tls;
 use crate::config::deliver::{Url, Word};
 use crate::net::grpc::Code;
 use crate::net::grpc::double::{Double, Says};
+use crate::net::grpc::framed;
 use prost::Message as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,7 +35,11 @@ fn nobody() -> u16 {
 
 fn page(keys: &[&str], revision: i64, more: bool) -> RangeResponse {
     let kv = |key: &&str| KeyValue { key: (*key).into(), ..KeyValue::default() };
-    RangeResponse { header: Some(Header { revision }), kvs: keys.iter().map(kv).collect(), more }
+    RangeResponse {
+        header: Some(Header { revision, ..Header::default() }),
+        kvs: keys.iter().map(kv).collect(),
+        more,
+    }
 }
 
 #[test]
@@ -141,6 +146,57 @@ async fn a_write_that_may_have_arrived_is_not_sent_twice() {
     // The next member would say the same.
     check(|| Says::Status(7, "etcdserver: permission denied"), Kind::Denied, 0, 0).await;
     check(|| Says::Status(3, "etcdserver: request is too large"), Kind::TooLarge, 0, 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_to_be_left_costs_no_write() {
+    // As an etcd that is ended in good order does; whatever that does to the watch.
+    let server = Double::start(|call| match &*call.path {
+        WATCH => Says::Nothing,
+        _ => Says::Farewell(framed(&page(&[], 7, false).encode_to_vec())),
+    });
+    let server = server.await;
+    let client = client(&[server.port]);
+    let mut watch = client.watch(Keys::one("a"), 5);
+    for _ in 0..5 {
+        let _ = tokio::time::timeout(Duration::from_millis(50), watch.next()).await;
+        client.put("a", "1", 0, deadline()).await.expect("written");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(client.counts().connections > 1);
+}
+
+#[test]
+fn random_answers_of_etcd_are_read_or_refused() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let kv = || KeyValue { key: b"k".into(), value: "v".into(), lease: 5, ..KeyValue::default() };
+    let header = || Some(Header { revision: 40, ..Header::default() });
+    let range = RangeResponse { header: header(), kvs: vec![kv(), kv()], more: true };
+    let txn = TxnResponse {
+        header: header(),
+        succeeded: true,
+        responses: vec![messages::ResponseOp { response: Some(messages::Response::Range(range.clone())) }],
+    };
+    let real = [range.encode_to_vec(), txn.encode_to_vec(), LeaseResponse { id: 5, ttl: 9 }.encode_to_vec()];
+    for round in 0..30_000 {
+        let mut bytes = real[round % real.len()].clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..bytes.len());
+            bytes[at] = random.u8(..);
+        }
+        bytes.truncate(random.usize(..=bytes.len()));
+        // What is said to be longer than it is takes no memory, and nothing panics.
+        if let Ok(answer) = RangeResponse::decode(&*bytes) {
+            let page = Page::from(answer);
+            assert!(page.kvs.len() <= bytes.len());
+        }
+        if let Ok(answer) = TxnResponse::decode(&*bytes) {
+            let _ = Done::of(answer, &"S".into());
+        }
+        if let Ok(answer) = LeaseResponse::decode(&*bytes) {
+            let _ = alive(answer.ttl).map(|ttl| Instant::now() + ttl * 2);
+        }
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub struct Done {
     pub succeeded: bool,
     /// The revision of its changes; where it changed nothing, that at which it looked.
     pub revision: i64,
+    /// The id of the cluster: another one after a restore, and where an address leads elsewhere. 0: it was not told.
+    pub cluster: u64,
     /// One for each thing that was done, in order.
     pub outcomes: Vec<Outcome>,
 }
@@ -126,9 +128,11 @@ impl Done {
     pub(super) fn of(answer: TxnResponse, server: &Arc<str>) -> Result<Self, Error> {
         let outcomes: Result<_, Error> =
             answer.responses.into_iter().map(|response| Outcome::of(response, server)).collect();
+        let header = answer.header.unwrap_or_default();
         Ok(Self {
             succeeded: answer.succeeded,
-            revision: answer.header.map_or(0, |header| header.revision),
+            revision: header.revision,
+            cluster: header.cluster,
             outcomes: outcomes?,
         })
     }

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// What it says to a call.
@@ -27,6 +28,8 @@ pub(in crate::net) enum Says {
     Nothing,
     /// It breaks off.
     Break,
+    /// A message, and that the connection is to be left (GOAWAY).
+    Farewell(Vec<u8>),
 }
 
 impl Says {
@@ -63,11 +66,19 @@ impl Double {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
-                let (kept, answer) = (kept.clone(), answer.clone());
-                let service = service_fn(move |request| reply(request, kept.clone(), answer.clone()));
+                let (kept, answer, leave) = (kept.clone(), answer.clone(), Arc::new(Notify::new()));
+                let told = leave.clone();
+                let service =
+                    service_fn(move |request| reply(request, kept.clone(), answer.clone(), leave.clone()));
                 let server = http2::Builder::new(TokioExecutor::new());
-                let serving = server.serve_connection(TokioIo::new(stream), service);
-                connections.spawn(async { drop(serving.await) });
+                let mut serving = Box::pin(server.serve_connection(TokioIo::new(stream), service));
+                connections.spawn(async move {
+                    tokio::select! {
+                        _ = &mut serving => return,
+                        () = told.notified() => serving.as_mut().graceful_shutdown(),
+                    }
+                    drop(serving.await);
+                });
             }
         });
         Self { port, calls, _tasks: tasks }
@@ -83,6 +94,7 @@ async fn reply(
     request: Request<Incoming>,
     calls: Arc<Mutex<Vec<Call>>>,
     answer: Arc<impl Fn(&Call) -> Says>,
+    leave: Arc<Notify>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, &'static str> {
     let (head, mut body) = request.into_parts();
     // Of an open stream the first message.
@@ -93,6 +105,13 @@ async fn reply(
     let says = answer(&call);
     calls.lock().expect("no panic").push(call);
     let builder = Response::builder().header(CONTENT_TYPE, "application/grpc");
+    let says = match says {
+        Says::Farewell(body) => {
+            leave.notify_one();
+            Says::Body(body, "0")
+        }
+        says => says,
+    };
     let response = match says {
         Says::Body(body, status) => {
             let mut trailers = HeaderMap::new();
@@ -104,7 +123,7 @@ async fn reply(
             builder.header("grpc-status", code).header("grpc-message", text).body(Empty::new().boxed())
         }
         Says::Http(code) => Response::builder().status(code).body(Empty::new().boxed()),
-        Says::Nothing => std::future::pending().await,
+        Says::Nothing | Says::Farewell(_) => std::future::pending().await,
         Says::Break => return Err("told to"),
     };
     Ok(response.expect("a response"))

@@ -69,7 +69,8 @@ impl Life<'_> {
             self.calls
                 .spawn(async move { Told::Registered { answer: client.txn(txn, now + patience).await } });
         }
-        if now >= self.check_due {
+        if !self.checking && now >= self.check_due {
+            self.checking = true;
             self.check_due = now + self.lease.ttl;
             let then = self.said().map(|(key, _)| Op::Get(Range::of(Keys::one(key))));
             let (client, txn) = (self.client.clone(), Txn { then: then.into(), ..Txn::default() });
@@ -81,7 +82,8 @@ impl Life<'_> {
 
     /// What became of the calls that are under way is not known.
     pub(super) fn forget_calls(&mut self) {
-        (self.busy, self.keeping, self.registering, self.listing) = (Shards::NONE, false, false, 0);
+        (self.busy, self.listing) = (Shards::NONE, 0);
+        (self.keeping, self.registering, self.checking) = (false, false, false);
         self.list_due = Some(Instant::now());
     }
 
@@ -212,7 +214,9 @@ impl Life<'_> {
                 self.registering = false;
                 match answer {
                     Ok(done) => {
+                        self.registered = done.revision;
                         self.revision = self.revision.max(done.revision);
+                        self.cluster = if self.cluster == 0 { done.cluster } else { self.cluster };
                         self.of.board.note(|status| (status.is_registered, status.error) = (true, None));
                     }
                     Err(Error::NoLease) => return Some(End::Lost),
@@ -223,18 +227,40 @@ impl Life<'_> {
                     }
                 }
             }
-            Told::Checked { known, answer } => match answer {
-                Ok(done) if done.revision < known => {
-                    let (from, to) = (known, done.revision);
-                    warn!(from, to, "etcd knows less than it did, as after a restore: all begins anew");
-                    self.of.say(None, None, format!("etcd went from revision {from} back to {to}"));
-                    return Some(End::Changed);
+            Told::Checked { known, answer } => {
+                self.checking = false;
+                match answer {
+                    Ok(done) if self.is_another(&done, known) => {
+                        let (from, to) = (known, done.revision);
+                        warn!(from, to, "etcd is not what it was, as after a restore: all begins anew");
+                        let message =
+                            format!("etcd is not what it was: revision {to} after {from}, all begins anew");
+                        self.of.say(None, None, message);
+                        return Some(End::Changed);
+                    }
+                    Ok(done) => self.checked(&done),
+                    Err(error) => {
+                        self.of.failed(&error);
+                        self.check_soon();
+                    }
                 }
-                Ok(done) => self.checked(&done),
-                Err(error) => self.of.failed(&error),
-            },
+            }
         }
         None
+    }
+
+    /// Whether that is an answer of another cluster, or of one that has gone back.
+    fn is_another(&mut self, done: &Done, known: i64) -> bool {
+        if self.cluster == 0 {
+            self.cluster = done.cluster;
+        }
+        self.cluster != done.cluster || done.revision < known
+    }
+
+    /// Etcd was away, or it may have been: who knows what it is now.
+    pub(super) fn check_soon(&mut self) {
+        let pause = (self.lease.ttl / 5).min(REST).mul_f64(0.5 + fastrand::f64());
+        self.check_due = self.check_due.min(Instant::now() + pause);
     }
 
     /// What stands under our keys was read: what is missing, or not what we say, is written again. What another process wrote under
@@ -251,10 +277,13 @@ impl Life<'_> {
         if stands {
             self.of.board.note(|status| status.error = None);
         } else if !self.registering {
-            let is_missing = matches!(done.outcomes.last(), Some(Outcome::Got(page)) if page.kvs.is_empty());
-            self.is_overwritten &= !is_missing;
             self.of.board.note(|status| status.is_registered = false);
             self.register();
+        }
+        // Where a watch has not told.
+        if let (Some(Outcome::Got(page)), false) = (done.outcomes.last(), self.registering) {
+            let stands = page.kvs.first().map(|kv| (kv.lease, kv.mod_revision));
+            self.look_at_own(&self.settings.own.id.clone(), stands);
         }
     }
 
@@ -287,6 +316,7 @@ impl Life<'_> {
             status.error = status.error.take().filter(|(kind, _)| !is_away(*kind));
         });
         if was_silent {
+            self.check_soon();
             info!("etcd answers again");
             self.of.say(Some("frozen"), Some("ok"), "etcd answers again".into());
         }

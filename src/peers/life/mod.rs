@@ -79,7 +79,11 @@ pub(super) struct Life<'a> {
     register_due: Option<Instant>,
     /// Whether that is under way.
     registering: bool,
+    /// The revision in which it was written last; 0: not yet.
+    registered: i64,
     check_due: Instant,
+    /// Whether our keys are being looked at.
+    checking: bool,
     /// Whether all is to be read anew, and when at the earliest.
     list_due: Option<Instant>,
     /// How many lists are under way.
@@ -88,11 +92,15 @@ pub(super) struct Life<'a> {
     list_failures: u32,
     /// The revision that etcd has told at least.
     revision: i64,
+    /// The id of the cluster; 0: it is not known yet.
+    cluster: u64,
     /// When what is ours was published last.
     published: Instant,
     is_silent: bool,
     /// Whether it was, and not all has been read anew since.
     was_silent: bool,
+    /// Since when what there is has to be read.
+    unread_since: Option<Instant>,
     /// Whether another process goes by our name, as was told last.
     has_twin: bool,
     /// Whether somebody wrote over our key.
@@ -149,14 +157,18 @@ impl<'a> Life<'a> {
             keeping: false,
             register_due: Some(now),
             registering: false,
+            registered: 0,
             check_due: now + lease.ttl,
+            checking: false,
             list_due: Some(now),
             listing: 0,
             list_failures: 0,
             revision: 0,
+            cluster: 0,
             published: now,
             is_silent: false,
             was_silent: false,
+            unread_since: None,
             has_twin: false,
             is_overwritten: false,
             twin_since: None,
@@ -243,10 +255,14 @@ impl<'a> Life<'a> {
         // What there is has not been read yet, or may be old. What leaves goes on leaving: its release may be on its way.
         self.was_silent |= self.is_silent;
         self.was_silent &= self.is_silent || self.is_unread() || self.list_due.is_some();
-        let frozen = self.is_silent || self.is_unread() || self.doubt.is_some();
+        let (now, is_unread) = (Instant::now(), self.is_unread());
+        let frozen = self.is_silent || is_unread || self.doubt.is_some();
+        // To read all anew takes a moment, in which nothing that leaves comes back; what takes longer is a loss.
+        self.unread_since = self.unread_since.or(Some(now)).filter(|_| is_unread);
+        let is_lost = self.is_silent || self.unread_since.is_some_and(|since| now - since > self.lease.ttl);
         let sharding = &self.settings.registry.sharding;
         let step = self.plan.step(&plan::View {
-            now: Instant::now(),
+            now,
             members: &self.members,
             claims: &self.claims,
             id: &self.settings.own.id,
@@ -254,7 +270,7 @@ impl<'a> Life<'a> {
             seen: self.of.seen.borrow_and_update().clone(),
             hold: *self.of.world.hold.borrow_and_update(),
             frozen,
-            keeps: sharding.on_etcd_loss == OnLoss::Freeze,
+            keeps: is_lost && sharding.on_etcd_loss == OnLoss::Freeze,
             settings: plan::Settings {
                 settle: sharding.settle,
                 min_peers: sharding.min_peers,

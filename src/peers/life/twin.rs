@@ -9,16 +9,19 @@ use tokio::time::Instant;
 use tracing::warn;
 
 impl Life<'_> {
-    /// What stands under our own name: our lease, or that of another process that goes by it. One that is gone though our lease
-    /// lives is put again.
-    pub(super) fn look_at_own(&mut self, id: &str, lease: Option<i64>) {
+    /// What stands under our own name: our lease, or that of another process that goes by it, and the revision of that. What was
+    /// there before us is of no account: we have written over it, or are about to. What is gone though our lease lives is put
+    /// again.
+    pub(super) fn look_at_own(&mut self, id: &str, stands: Option<(i64, i64)>) {
         if id != self.settings.own.id {
             return;
         }
-        self.is_overwritten = lease.is_some_and(|lease| lease != self.lease.id);
-        self.of.board.note(|status| status.is_registered &= lease.is_some());
+        let is_behind_ours = |revision: i64| self.registered > 0 && revision > self.registered;
+        self.is_overwritten =
+            stands.is_some_and(|(lease, revision)| lease != self.lease.id && is_behind_ours(revision));
+        self.of.board.note(|status| status.is_registered &= stands.is_some());
         self.look_for_twin();
-        if lease.is_none() {
+        if stands.is_none() {
             self.register();
         }
     }

@@ -48,11 +48,10 @@ impl Life<'_> {
             });
             let all: Vec<_> = ids.map(|(id, kv)| (id, &*kv.value, kv.mod_revision)).collect();
             self.members.list(all.iter().copied(), Instant::now());
-            let lease = page.kvs.iter().find(|kv| kv.key == format!("{}{own}", names.members).as_bytes());
-            let lease = lease.map(|kv| kv.lease);
+            let stands = page.kvs.iter().find(|kv| kv.key == format!("{}{own}", names.members).as_bytes());
             // What we wrote just now may be behind that list.
-            if lease.is_some() {
-                self.look_at_own(&own, lease);
+            if let Some(kv) = stands {
+                self.look_at_own(&own, Some((kv.lease, kv.mod_revision)));
             }
         }
         for kv in &page.kvs {
@@ -87,6 +86,7 @@ impl Life<'_> {
             }
             Err(error) => {
                 self.of.failed(&error);
+                self.check_soon();
                 self.watches[place].rest = Some(Instant::now() + REST.mul_f64(0.5 + fastrand::f64()));
             }
         }
@@ -104,7 +104,7 @@ impl Life<'_> {
         match (change, id, shard) {
             (Change::Put(kv), Some(id), _) => {
                 self.members.put(id, &kv.value, kv.mod_revision, Instant::now());
-                self.look_at_own(id, Some(kv.lease));
+                self.look_at_own(id, Some((kv.lease, kv.mod_revision)));
             }
             (Change::Delete { mod_revision, .. }, Some(id), _) => {
                 self.members.delete(id, *mod_revision, Instant::now());

@@ -13,7 +13,11 @@ fn event(kind: i32, revision: i64) -> Event {
 }
 
 fn answer(revision: i64, events: Vec<Event>) -> WatchResponse {
-    WatchResponse { header: Some(Header { revision }), events, ..WatchResponse::default() }
+    WatchResponse {
+        header: Some(Header { revision, ..Header::default() }),
+        events,
+        ..WatchResponse::default()
+    }
 }
 
 /// What is told, as the revisions of the changes, and where the watch goes on.
