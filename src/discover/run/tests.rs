@@ -248,7 +248,7 @@ async fn a_password_of_all_has_some_begin_again_at_once_and_the_others_soon() {
         user: None,
         password: crate::config::Secret::new(password),
     };
-    let names: std::collections::HashSet<_> = (0..count).map(|n| format!("s{n:03}")).collect();
+    let names: HashSet<_> = (0..count).map(|n| format!("s{n:03}")).collect();
     let profile = |password: &'static str| crate::config::Profile {
         services: names.clone(),
         sentinel: Some(credentials(password)),
