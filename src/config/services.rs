@@ -1,7 +1,7 @@
 //! Services in the order of the configuration, each found by its name without looking at the others.
 //!
 //! What is configured and what is known of it are two lists of the same names: [`Services::map`] makes one of the
-//! other, and they share the order of their names.
+//! other, and they share where each name stands.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
