@@ -241,7 +241,9 @@ impl Life<'_> {
                     Ok(done) => self.checked(&done),
                     Err(error) => {
                         self.of.failed(&error);
-                        self.check_soon();
+                        if is_away(error.kind()) {
+                            self.check_soon();
+                        }
                     }
                 }
             }
@@ -254,7 +256,8 @@ impl Life<'_> {
         if self.cluster == 0 {
             self.cluster = done.cluster;
         }
-        self.cluster != done.cluster || done.revision < known
+        let is_other = done.cluster != 0 && done.cluster != self.cluster;
+        is_other || (done.revision > 0 && done.revision < known)
     }
 
     /// Etcd was away, or it may have been: who knows what it is now.
@@ -317,6 +320,8 @@ impl Life<'_> {
         });
         if was_silent {
             self.check_soon();
+            self.list_failures = 0;
+            self.list_due = self.list_due.map(|_| Instant::now());
             info!("etcd answers again");
             self.of.say(Some("frozen"), Some("ok"), "etcd answers again".into());
         }
