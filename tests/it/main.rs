@@ -21,6 +21,7 @@
 //! - `resharding`: a Cluster that changes while it is watched
 //! - `services`: a fleet as it is served, and another configuration without a restart
 //! - `reload`: a configuration that changes while it runs
+//! - `isolation`: an edit of the configuration that touches nobody else
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
@@ -43,6 +44,7 @@ mod differential;
 mod failover;
 mod health;
 mod hostile;
+mod isolation;
 mod lists;
 mod key_scans;
 mod many;
