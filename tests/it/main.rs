@@ -22,6 +22,7 @@
 //! - `services`: a fleet as it is served, and another configuration without a restart
 //! - `reload`: a configuration that changes while it runs
 //! - [`hot`]: every key counts at once, or is told to count later
+//! - `isolation`: an edit of the configuration that touches nobody else
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
@@ -45,6 +46,7 @@ mod failover;
 mod health;
 mod hostile;
 mod hot;
+mod isolation;
 mod lists;
 mod key_scans;
 mod many;

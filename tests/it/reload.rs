@@ -102,19 +102,33 @@ fn a_hundred_edits_of_which_every_third_is_broken_lose_nothing() {
             (true, 1) => text.replace("instances: [", "instances: "),
             (true, _) => text.replace("scrape_timeout: 500ms", "scrape_timeout: 9s"),
         };
-        std::fs::write(folder.path().join("redvigil.yaml"), text).expect("written");
+        // By rename: nobody who follows the file reads half of it.
+        let beside = folder.path().join("redvigil.yaml.new");
+        std::fs::write(&beside, text).expect("written");
+        std::fs::rename(&beside, folder.path().join("redvigil.yaml")).expect("renamed");
         let request = Request { method: "POST", path: "/-/reload", headers: &[LOGIN], body: b"" };
         let response = exporter.send(request);
         assert_eq!(response.status, if is_broken { 500 } else { 200 }, "{number}: {}", response.text());
         good = if is_broken { good } else { number % 900 + 1 };
         assert_eq!(setting(&exporter, "health.failures_to_down").0, json!(good), "the last good one");
+        let succeeded = page("redvigil_config_last_reload_successful");
+        assert_eq!(succeeded, Some(f64::from(u8::from(!is_broken))), "{number}");
     }
     assert_eq!((page("process_start_time_seconds"), connection()), (started, before), "nobody was restarted");
     assert_eq!(page("redvigil_panics_total"), Some(0.0));
     wait_until("all of it", PATIENCE, || output(&exporter)["samples"]["pending"] == 0);
     let samples = output(&exporter)["samples"].clone();
     assert_eq!((&samples["dropped"], &samples["recovered"]), (&json!(0), &json!(0)), "{samples}");
-    // The connection stands, so the counter of the server goes on: no slot began anew.
+    // Of the one that no edit is about each moment came once, and the next one no later than two intervals.
+    let stored = receiver.stored();
+    let is_up = |sample: &&testbed::receiver::Sample| {
+        sample.label("__name__") == Some("redis_up") && sample.label("service") == Some("still")
+    };
+    let moments: Vec<_> = stored.iter().filter(is_up).map(|sample| sample.timestamp).collect();
+    assert!(moments.is_sorted_by(|one, next| one < next), "{moments:?}");
+    let page_skips = json_of(&exporter, "/api/v1/targets")["targets"].to_string();
+    let longest = moments.windows(2).map(|pair| pair[1] - pair[0]).max().expect("several");
+    assert!(longest < 1000 || !page_skips.contains("\"skipped_ticks\":0"), "{longest} ms without one");
     let config = json_of(&exporter, "/api/v1/config");
     assert_eq!(config["reload"]["ok"], true, "{}", config["reload"]);
     let text = config.to_string();
@@ -196,6 +210,76 @@ fn settings_are_said_for_the_moment_by_those_who_say_who_they_are() {
     wait_until("lines of debugging", PATIENCE, || exporter.stderr().contains("level=debug"));
     let events = json_of(&exporter, "/api/v1/events").to_string();
     assert!(events.contains("outputs.store.paused is true for the moment"), "{events}");
+}
+
+/// What may be said for the moment: one value that it takes, and one that it does not.
+fn tunables() -> Vec<(&'static str, Value, Value)> {
+    vec![
+        ("log.level", json!("debug"), json!("loud")),
+        ("global.scrape_interval", json!("3s"), json!("0s")),
+        ("global.scrape_timeout", json!("70ms"), json!("soon")),
+        ("scrape.concurrency", json!(9), json!(0)),
+        ("scrape.per_host", json!(3), json!(-1)),
+        ("health.failures_to_down", json!(7), json!(0)),
+        ("health.failover_max", json!("9s"), json!(true)),
+        ("breaker.pause", json!("2s"), json!("x")),
+        ("breaker.max_pause", json!("5s"), json!("x")),
+        ("collect.client_list", json!(true), json!("maybe")),
+        ("outputs.store.paused", json!(true), json!(7)),
+    ]
+}
+
+/// A patch that says this of a key.
+fn saying(key: &str, value: &Value) -> Value {
+    key.rsplit('.').fold(value.clone(), |inner, word| json!({ word: inner }))
+}
+
+#[test]
+fn whatever_may_be_said_for_the_moment_counts_through_a_reload_and_is_gone_at_the_next_start() {
+    let (server, receiver) = (Server::start(Part::Redis7), Receiver::start());
+    let folder = tempfile::tempdir().expect("a folder");
+    let document = format!(
+        "global: {{ scrape_interval: 100ms, scrape_timeout: 100ms }}\nservices:\n  - {{ name: a, instances: [\"{}\"] }}\n{}",
+        server.address(),
+        outputs_of(&receiver).replace("queue:", "paused: false\n    queue:")
+    );
+    let flags = [USER[0], USER[1], "--web.enable-runtime-api"];
+    let mut exporter = with(folder.path(), &document, &flags).start();
+    for (key, good, bad) in tunables() {
+        let before = setting(&exporter, key);
+        let body = saying(key, &bad).to_string();
+        let request =
+            |headers| Request { method: "PATCH", path: "/api/v1/runtime", headers, body: body.as_bytes() };
+        assert_eq!(exporter.send(request(&[])).status, 401, "{key}");
+        let (status, answer) = patch(&exporter, &saying(key, &bad));
+        let named = answer["problems"][0]["key"].as_str().unwrap_or_default();
+        // A value of an output is judged with the whole document, where it stands in a list.
+        let place = key.replace("outputs.store.", "outputs[0].");
+        assert_eq!((status, named), (422, &*place), "{answer}");
+        assert_eq!(setting(&exporter, key), before, "nothing of it was taken");
+        let (status, answer) = patch(&exporter, &saying(key, &good));
+        assert_eq!(status, 200, "{key}: {answer}");
+        assert_eq!(setting(&exporter, key), (good.clone(), "runtime".to_owned()), "{key}");
+        let pointer = format!("/overrides/{}", key.replace('.', "/"));
+        assert_eq!(json_of(&exporter, "/api/v1/runtime").pointer(&pointer), Some(&good));
+        let events = json_of(&exporter, "/api/v1/events").to_string();
+        assert!(events.contains(&format!("{key} is ")), "{key}: {events}");
+    }
+    // Another document beneath leaves all of that.
+    std::fs::write(folder.path().join("redvigil.yaml"), format!("{document}discover: {{ interval: 9s }}\n"))
+        .expect("written");
+    wait_until("the reload", PATIENCE, || setting(&exporter, "discover.interval").0 == json!("9s"));
+    for (key, good, _) in tunables() {
+        assert_eq!(setting(&exporter, key), (good, "runtime".to_owned()), "{key} after a reload");
+    }
+    exporter.stop();
+    drop(exporter);
+    let again = with(folder.path(), &document, &flags).start();
+    assert_eq!(json_of(&again, "/api/v1/runtime")["overrides"], json!({}));
+    for (key, good, _) in tunables() {
+        let (value, origin) = setting(&again, key);
+        assert!(value != good && origin != "runtime", "{key} is {value} by {origin}");
+    }
 }
 
 #[test]
