@@ -23,6 +23,7 @@
 //! - `reload`: a configuration that changes while it runs
 //! - [`hot`]: every key counts at once, or is told to count later
 //! - `isolation`: an edit of the configuration that touches nobody else
+//! - `beat`: and the moments of collections, which go on through it
 //! - `names`: names that stand for their addresses
 //! - `tls`: Sentinels and data nodes of which one side alone has TLS
 //! - `prometheus`: what a real one makes of it
@@ -38,6 +39,7 @@ mod follow;
 mod page;
 
 mod acl;
+mod beat;
 mod behaviours;
 mod credentials;
 mod delivery;
