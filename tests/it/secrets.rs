@@ -2,6 +2,7 @@
 
 use crate::{encoded, exporter};
 use std::fs;
+use testbed::http::Request;
 use testbed::{Action, Exporter, Part, ScriptedServer, Server, scripted};
 
 /// Distinctive, and with every character that some encoding would change.
@@ -167,4 +168,139 @@ fn what_is_refused_at_start_is_not_repeated() {
         assert!(!finished.status.success(), "{args:?}");
         assert_says_nothing(&format!("{args:?}"), &(finished.stdout + &finished.stderr));
     }
+}
+
+/// A document with a secret wherever one may stand; files of secrets are in the folder.
+const DOCUMENT: &str = r#"
+credentials:
+  - { name: p, match: { services: [a] }, username: me, password: hush-profile, sentinel_password: hush-profile }
+  - { name: q, match: { services: [b] }, password_file: hidden, sentinel_password_file: hidden }
+  - { name: r, match: { services: [c] }, password_env: HIDDEN, sentinel_password_env: HIDDEN }
+services:
+  - { name: a, instances: ["redis://me:hush-url@127.0.0.1:1", "127.0.0.1:2"] }
+  - { name: b, cluster: { seeds: ["rediss://:hush-url@127.0.0.1:3"] } }
+  - { name: c, sentinel: { master: m, addresses: ["redis://:hush-url@127.0.0.1:4"] } }
+outputs:
+  - name: one
+    remote_write: { url: "http://127.0.0.1:5/w?token=hush-query", bearer_token: hush-token, headers: { X-Key: hush-header } }
+  - name: two
+    remote_write: { url: "http://127.0.0.1:5/w", basic_auth: { username: me, password: hush-token } }
+  - { name: three, otlp: { endpoint: "http://127.0.0.1:5", headers: { X-Key: hush-header }, bearer_token_file: hidden } }
+registry:
+  etcd: { endpoints: ["http://127.0.0.1:6"], username: me, password: hush-etcd }
+  consul: { url: "http://127.0.0.1:7", token: hush-consul }
+"#;
+
+/// Documents that are wrong, each where a secret is near or in the wrong place.
+const WRONG: &[&str] = &[
+    "credentials: [{ name: p, match: { services: [a] }, password: [hush-list] }]\n",
+    "credentials: [{ name: p, match: { services: [a] }, password: { hush-key: hush-map } }]\n",
+    "credentials: [{ name: p, match: { services: [a] }, password: hush-one, password_file: hidden }]\n",
+    "credentials: [{ name: p, match: { services: [a] }, password: \"hush-open }]\n",
+    "credentials: hush-text\n",
+    "services: [{ name: a, instances: [\"redis://me:hush-url@127.0.0.1:x\"] }]\n",
+    "services: [{ name: a, instances: [\"http://me:hush-url@127.0.0.1\"] }]\n",
+    "services: [{ name: a, instances: [\"redis://me:hush-url@127.0.0.1:1\"], colour: red }]\n",
+    "outputs: [{ name: o, remote_write: { url: \"http://me:hush-url@h/w\" } }]\n",
+    "outputs: [{ name: o, remote_write: { url: \"ftp://h/w?token=hush-query\" } }]\n",
+    "outputs: [{ name: o, remote_write: { url: \"http://h/w\", bearer_token: [hush-list] } }]\n",
+    "outputs: [{ name: o, remote_write: { url: \"http://h/w\", headers: { \"X Key\": hush-header } } }]\n",
+    "outputs: [{ name: o, remote_write: { url: \"http://h/w\", headers: { X-Key: \"hush-\\u0007\" } } }]\n",
+    "registry: { etcd: { endpoints: [\"http://me:hush-url@h:1\"] } }\n",
+    "registry: { etcd: { endpoints: [\"http://h:1\"], password: hush-etcd } }\n",
+    "registry: { consul: { url: \"http://me:hush-url@h:1\", token: hush-consul } }\n",
+];
+
+#[test]
+fn a_configuration_is_shown_without_what_is_secret_in_it() {
+    const LOGIN: &[(&str, &str)] = &[("Authorization", "Basic bWU6aHVzaC11c2Vy")];
+    const PAGES: &[&str] = &[
+        "/",
+        "/metrics",
+        "/-/metrics",
+        "/scrape?target=127.0.0.1:2",
+        "/sd/targets",
+        "/sd/exporters",
+        "/health",
+        "/api/v1/services",
+        "/api/v1/targets",
+        "/api/v1/events",
+        "/api/v1/outputs",
+        "/api/v1/config",
+        "/api/v1/runtime",
+        "/api/v1/peers",
+        "/discover-cluster-nodes",
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    write("hidden", "hush-file");
+    write("r.yaml", DOCUMENT);
+    let consul = testbed::Consul::with_token("hush-token");
+    consul.put("redvigil", b"global: { scrape_interval: 1s, scrape_timeout: 1s }\n");
+    let etcd = testbed::Etcd::start();
+    etcd.put("/redvigil", "global: { scrape_interval: 1s, scrape_timeout: 1s }\n", 0);
+    write("token", "hush-token");
+    let sources = [
+        format!(
+            "consul://127.0.0.1:{}/redvigil?token_file={}",
+            consul.port(),
+            folder.path().join("token").display()
+        ),
+        format!("etcd://127.0.0.1:{}/redvigil", etcd.port()),
+    ];
+    for (source, format) in sources.iter().zip(["txt", "json"]) {
+        let state = folder.path().join(format);
+        let mut exporter = exporter(&[
+            format!("--config.file={}", folder.path().join("r.yaml").display()),
+            format!("--config.source={source}"),
+            format!("--storage.path={}", state.display()),
+            format!("--log-format={format}"),
+        ])
+        .args(&["--log-level=debug", "--web.enable-runtime-api", "--registry.advertise=http://127.0.0.1:9"])
+        .args(&["--basic-auth-username=me", "--basic-auth-password=hush-user"])
+        .env("HIDDEN", "hush-env")
+        .start();
+        let look = |what: &str| {
+            for page in PAGES {
+                let response = exporter.get(page, LOGIN);
+                assert_ne!(response.status, 401, "{page}");
+                assert_keeps(&format!("{what}: {page}"), &String::from_utf8_lossy(&response.body));
+                assert_keeps(&format!("{what}: {page}"), &format!("{:?}", response.headers));
+            }
+        };
+        let tried = || exporter.get("/api/v1/outputs", LOGIN).text().contains("refused");
+        testbed::wait_until("the outputs to have been tried", crate::PATIENCE, tried);
+        look("right");
+        let reload = || {
+            let request = Request { method: "POST", path: "/-/reload", headers: LOGIN, body: b"" };
+            exporter.send(request)
+        };
+        for wrong in WRONG {
+            write("r.yaml", wrong);
+            let response = reload();
+            assert_eq!(response.status, 500, "{wrong}: {}", response.text());
+            assert_keeps(wrong, response.text());
+            look(wrong);
+        }
+        let patch = br#"{"credentials": [{"name": "p", "password": "hush-patch"}], "log": {"level": {"hush-a": "hush-b"}}}"#;
+        let request = Request { method: "PATCH", path: "/api/v1/runtime", headers: LOGIN, body: patch };
+        let response = exporter.send(request);
+        assert_eq!(response.status, 422, "{}", response.text());
+        assert_keeps("a patch", response.text());
+        write("r.yaml", DOCUMENT);
+        assert_eq!(reload().status, 200);
+        exporter.stop();
+        assert_keeps("stderr", &exporter.stderr());
+        assert_keeps("stdout", &exporter.stdout());
+        assert!(
+            exporter.stderr().contains("reload failed"),
+            "nothing was logged: this looks in the wrong place"
+        );
+    }
+}
+
+/// No part of a secret is in it.
+#[track_caller]
+fn assert_keeps(what: &str, text: &str) {
+    assert!(!text.contains("hush-"), "{what}: {}", line_with(text, "hush-"));
 }
