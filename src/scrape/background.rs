@@ -9,10 +9,10 @@
 
 use super::feed::{self, Feed, Told};
 use super::fleet::Fleet;
+use super::job::Job;
 use super::moment::Moment;
 use super::once::{Membership, Scraper, Wanted};
 use super::slot::Slot;
-use super::target::Job;
 use crate::config::Config;
 use crate::config::credentials::Origin;
 use crate::peers::{Duty, Shards, shard_of};

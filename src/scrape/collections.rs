@@ -3,9 +3,10 @@
 //! What a newcomer would get wrong: not every end is an outcome. A collection for which nobody waits any more, and one
 //! that had to make room while it was being answered, say nothing of the member (`Ended`).
 
+use super::job::Job;
 use super::shape::Outcome;
 use super::slot::Slot;
-use super::target::{IDLE, Job, Target, Targets};
+use super::target::{IDLE, Target, Targets};
 use super::worker::Worker;
 use crate::collect::Snapshot;
 use crate::collect::run::{Buffers, Scope};

@@ -17,10 +17,10 @@
 //! successor come, so that no key is counted twice and none is missing in between. A scan that fails changes
 //! nothing; samples older than two intervals go in any case.
 
+use super::job::Job;
 use super::once::{Scraper, Wanted, host_of};
 use super::slot::Slot;
 use super::store::Store;
-use super::target::Job;
 use crate::collect::facts::Role;
 use crate::collect::run::Scope;
 use crate::collect::snapshot::{Progress, Snapshot};

@@ -3,6 +3,7 @@
 //!
 //! - [`once`]: one collection of one target on demand, shared by all who ask for the same at the same time
 //! - [`collections`]: those under way, and what their end says of a member
+//! - [`job`]: who is asked for what
 //! - [`target`]: the connection that a target keeps, what is remembered of it, and how many targets there are
 //! - [`worker`]: one collection, from a connection to a snapshot
 //! - [`replication`]: how far a replica is behind its master
@@ -28,6 +29,7 @@ pub mod book;
 pub mod collections;
 pub mod feed;
 pub mod fleet;
+pub mod job;
 pub mod key_scans;
 pub mod kin;
 pub mod member;
@@ -46,8 +48,8 @@ pub mod worker;
 pub use collections::Collections;
 pub use feed::Feed;
 pub use fleet::Fleet;
+pub use job::{Job, Place};
 pub use key_scans::KeyScans;
 pub use once::{Crowded, Membership, Scraper, Wanted};
 pub use slot::Slot;
 pub use store::Store;
-pub use target::{Job, Place};

@@ -5,9 +5,10 @@
 //! for which nobody waits any more is given up, so that there are never more than there are requests.
 
 use super::collections::{Collections, Shared, Start, Unheard};
+use super::job::Job;
 use super::shape::Outcome;
 use super::slot::{Latest, Slot};
-use super::target::{Job, Target, Targets};
+use super::target::{Target, Targets};
 use crate::collect::Snapshot;
 use crate::collect::run::Scope;
 use crate::config::address::Endpoint;

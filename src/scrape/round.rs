@@ -5,11 +5,11 @@
 
 use super::feed::{self, Feed, Tick};
 use super::fleet::Key;
+use super::job::Job;
 use super::once::{Crowded, Membership, Scraper, Wanted};
 use super::service::{Limits, MemberReading};
 use super::slot::Slot;
 use super::store::Store;
-use super::target::Job;
 use crate::collect::Facts;
 use crate::collect::facts::Id;
 use crate::collect::run::Scope;

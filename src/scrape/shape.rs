@@ -19,7 +19,8 @@ pub struct Outcome {
 /// All collections of one target so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
-    collections: u64,
+    /// How many.
+    pub(super) collections: u64,
     seconds: f64,
 }
 

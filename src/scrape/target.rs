@@ -4,17 +4,15 @@
 //! connection belongs to the [`Place`], not to the keys that a request asks for, and only so many places are
 //! kept: the one that nobody has asked for the longest makes room.
 
+use super::job::Place;
 use super::shape::Totals;
 use crate::collect::run::Scope;
 use crate::collect::snapshot::Progress;
 use crate::collect::{Memory, Snapshot};
+use crate::config::Address;
 use crate::config::address::Endpoint;
 use crate::config::collect::Keys;
-use crate::config::connect::Tls;
-use crate::config::credentials::{Origin, Side};
-use crate::config::{Address, Config};
-use crate::connect::{Connection, Kind, Login};
-use crate::discover::Member;
+use crate::connect::{Connection, Kind};
 use crate::resilience::Backoff;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -33,74 +31,15 @@ const MOST: usize = 4096;
 /// are collected over connections of the moment, for a server has only so many to give.
 const KEPT_OF_ONE_SERVER: usize = 4;
 
-/// Who is asked: as whom and by which TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The server.
-    pub address: Address,
-    /// Who we are to it.
-    pub login: Login,
-    /// TLS towards it.
-    pub tls: Tls,
-    /// Whether the nodes that the server names must be on the list of `--scrape.allow`, as a target that a
-    /// request names must.
-    pub lists_nodes: bool,
-    /// The service that it is a member of.
-    pub service: Option<Arc<str>>,
-}
-
-/// Who is asked for what: requests with the same job share a collection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Job {
-    /// Who is asked.
-    pub place: Place,
-    /// Key patterns.
-    pub keys: Keys,
-    /// Which part of it all.
-    pub scope: Scope,
-}
-
-/// Who we are to a server.
-pub fn login(config: &Config, address: &Address, origin: Origin) -> Login {
-    let credentials = config.connect.credentials(address, origin);
-    Login { credentials, set_name: config.connect.set_client_name }
-}
-
-impl Job {
-    /// What is asked of a server that is no member of a service.
-    pub fn of_address(config: &Config, address: &Address, origin: Origin, keys: Keys) -> Self {
-        let login = login(config, address, origin);
-        let tls = config.connect.tls.clone();
-        let lists_nodes = origin == Origin::Request && !config.scrape.allow.is_empty();
-        let address = address.clone().without_credentials();
-        Self {
-            place: Place { address, login, tls, lists_nodes, service: None },
-            keys,
-            scope: Scope::Everything,
-        }
-    }
-
-    /// What is asked of a member of a service; `None` where the service is no longer configured.
-    pub fn of_member(config: &Config, service: &Arc<str>, member: &Member, scope: Scope) -> Option<Self> {
-        let collect = &config.discover.service(service)?.collect;
-        let access = config.connect.access(service, &member.address, Side::Data);
-        let address = Address { tls: access.by_tls, ..member.address.clone().without_credentials() };
-        let place = Place {
-            address,
-            login: Login { credentials: access.credentials, set_name: config.connect.set_client_name },
-            tls: access.tls,
-            lists_nodes: false,
-            service: Some(service.clone()),
-        };
-        let keys = if scope == Scope::WithoutKeys { Keys::default() } else { collect.keys.clone() };
-        Some(Self { place, keys, scope })
-    }
-}
-
 /// Every target that is kept.
 #[derive(Default)]
-pub struct Targets {
-    by_place: Mutex<HashMap<Place, Arc<Target>>>,
+pub struct Targets(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_place: HashMap<Place, Arc<Target>>,
+    /// Where members are asked at the moment: the service, the server and the database.
+    members: HashMap<(Arc<str>, Endpoint, u32), Place>,
 }
 
 /// No lock here is held while anything can panic, so a poisoned one holds good data.
@@ -109,25 +48,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Targets {
-    /// The target at that place, known from now on.
+    /// The target at that place, known from now on. A member to whom we are somebody else than before is asked over another
+    /// connection, and goes on counting where it was.
     pub fn get(&self, place: &Place) -> Arc<Target> {
-        let mut targets = lock(&self.by_place);
+        let Known { by_place: targets, members } = &mut *lock(&self.0);
         if let Some(target) = targets.get(place) {
             lock(&target.state).used = Instant::now();
             return target.clone();
         }
-        // The operator's own services are as many as they are; only what requests name is counted.
-        if targets.len() >= MOST && place.service.is_none() {
-            let of_requests = targets.iter().filter(|(place, _)| place.service.is_none());
-            let longest_unused = of_requests.min_by_key(|(_, target)| lock(&target.state).used);
-            if let Some(place) = longest_unused.map(|(place, _)| place.clone()) {
-                targets.remove(&place);
+        let target = match &place.service {
+            Some(service) => {
+                let whose = (service.clone(), place.address.endpoint.clone(), place.address.db);
+                let before = members.insert(whose, place.clone()).and_then(|before| targets.remove(&before));
+                before.map(|before| before.successor()).unwrap_or_default()
             }
-        }
-        let of_same_server = targets.keys().filter(|other| other.address.endpoint == place.address.endpoint);
-        let keeps =
-            place.service.is_some() || of_same_server.take(KEPT_OF_ONE_SERVER).count() < KEPT_OF_ONE_SERVER;
-        let target = Arc::new(Target { keeps, ..Target::default() });
+            // The operator's own services are as many as they are; only what requests name is counted.
+            None => {
+                if targets.len() >= MOST {
+                    let of_requests = targets.iter().filter(|(place, _)| place.service.is_none());
+                    let longest_unused = of_requests.min_by_key(|(_, target)| lock(&target.state).used);
+                    if let Some(place) = longest_unused.map(|(place, _)| place.clone()) {
+                        targets.remove(&place);
+                    }
+                }
+                let of_server =
+                    targets.keys().filter(|other| other.address.endpoint == place.address.endpoint);
+                let keeps = of_server.take(KEPT_OF_ONE_SERVER).count() < KEPT_OF_ONE_SERVER;
+                Target { keeps, ..Target::default() }
+            }
+        };
+        let target = Arc::new(target);
         targets.insert(place.clone(), target.clone());
         target
     }
@@ -138,16 +88,20 @@ impl Targets {
         let is_gone = |place: &Place| {
             place.service.as_deref().is_some_and(|service| gone.contains(&(service, &place.address.endpoint)))
         };
-        lock(&self.by_place).retain(|place, _| !is_gone(place));
+        let Known { by_place, members } = &mut *lock(&self.0);
+        by_place.retain(|place, _| !is_gone(place));
+        members.retain(|_, place| !is_gone(place));
     }
 
     /// Forgets targets that nobody asks for any more.
     pub fn sweep(&self) {
-        lock(&self.by_place).retain(|_, target| {
+        let Known { by_place, members } = &mut *lock(&self.0);
+        by_place.retain(|_, target| {
             let state = lock(&target.state);
             state.used.elapsed() < IDLE
                 || state.under_way.iter().any(|(_, snapshot)| snapshot.strong_count() > 0)
         });
+        members.retain(|_, place| by_place.contains_key(place));
     }
 }
 
@@ -176,9 +130,9 @@ struct State {
     used: Instant,
 }
 
-impl Default for Target {
+impl Default for State {
     fn default() -> Self {
-        let state = State {
+        Self {
             connection: None,
             memory: Memory::default(),
             failing: None,
@@ -187,8 +141,13 @@ impl Default for Target {
             role: String::new(),
             under_way: vec![],
             used: Instant::now(),
-        };
-        Self { keeps: true, state: Mutex::new(state) }
+        }
+    }
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self { keeps: true, state: Mutex::default() }
     }
 }
 
@@ -217,6 +176,13 @@ pub struct Seat {
 }
 
 impl Target {
+    /// The same member, asked as somebody else: what was counted, and what it said of itself last.
+    fn successor(&self) -> Self {
+        let state = lock(&self.state);
+        let (totals, role) = (state.totals, state.role.clone());
+        Self { state: Mutex::new(State { totals, role, ..State::default() }), ..Self::default() }
+    }
+
     /// A seat in the collection of these keys that is under way, or in a new one.
     pub fn seat(&self, keys: &Keys, scope: Scope) -> Seat {
         let mut state = lock(&self.state);
@@ -308,7 +274,11 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
     use crate::config::collect::KeyPattern;
+    use crate::config::connect::Tls;
+    use crate::config::credentials::Credentials;
+    use crate::connect::Login;
 
     fn place(port: u16) -> Place {
         Place {
@@ -379,9 +349,9 @@ mod tests {
         for port in 0..2 {
             targets.get(&place(20_000 + port));
         }
-        assert_eq!(lock(&targets.by_place).len(), MOST);
+        assert_eq!(lock(&targets.0).by_place.len(), MOST);
         assert!(oldest.upgrade().is_some() && second.upgrade().is_some(), "2 and 3 went");
-        assert!(!lock(&targets.by_place).contains_key(&place(2)));
+        assert!(!lock(&targets.0).by_place.contains_key(&place(2)));
     }
 
     #[test]
@@ -397,9 +367,34 @@ mod tests {
         places.iter().for_each(|place| drop(targets.get(place)));
         let gone = Address::tcp("h", 1).endpoint;
         targets.forget(&[("a", &gone)].into());
-        let left = lock(&targets.by_place);
-        let left: Vec<_> = places.iter().map(|place| left.contains_key(place)).collect();
+        let known = lock(&targets.0);
+        let left: Vec<_> = places.iter().map(|place| known.by_place.contains_key(place)).collect();
         assert_eq!(left, [false, false, true, true, true]);
+        assert_eq!(known.members.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_to_whom_we_are_somebody_else_goes_on_counting_and_loses_its_connection() {
+        let targets = Targets::default();
+        let as_user = |user: Option<&str>, db| {
+            let mut place = Place { service: Some("a".into()), ..place(1) };
+            place.address.db = db;
+            let password = Secret::new("hush");
+            place.login.credentials = user.map(|user| Credentials { user: Some(user.into()), password });
+            place
+        };
+        let before = targets.get(&as_user(None, 0));
+        before.count(&place(1).address, Duration::from_secs(2), &Snapshot::default());
+        before.role(Some("master"));
+        let other_database = targets.get(&as_user(Some("me"), 3));
+        assert_eq!((other_database.totals().collections, other_database.role(None)), (0, String::new()));
+        let after = targets.get(&as_user(Some("me"), 0));
+        assert_eq!((after.totals().collections, after.role(None)), (1, "master".into()));
+        assert_eq!(Arc::strong_count(&before), 1, "nobody asks as the former one any more");
+        assert!(Arc::ptr_eq(&after, &targets.get(&as_user(Some("me"), 0))));
+        tokio::time::advance(IDLE).await;
+        targets.sweep();
+        assert!(lock(&targets.0).members.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -409,10 +404,10 @@ mod tests {
         let seat = targets.get(&place(2)).seat(&Keys::default(), Scope::Everything);
         tokio::time::advance(IDLE).await;
         targets.sweep();
-        let left: Vec<_> = lock(&targets.by_place).keys().cloned().collect();
+        let left: Vec<_> = lock(&targets.0).by_place.keys().cloned().collect();
         assert_eq!(left, [place(2)]);
         drop(seat);
         targets.sweep();
-        assert!(lock(&targets.by_place).is_empty());
+        assert!(lock(&targets.0).by_place.is_empty());
     }
 }

@@ -3,7 +3,8 @@
 //! To dial and to shake hands is tried again where that may help, within the time of the collection: see
 //! [`Error::retry`] and [`Backoff`]. What a new connection was asked for is not asked again.
 
-use super::target::{Lent, Place};
+use super::job::Place;
+use super::target::Lent;
 use crate::collect::run::{self, Buffers, Request, Scope};
 use crate::collect::{Connecting, Nodes, Snapshot};
 use crate::config::address::Endpoint;

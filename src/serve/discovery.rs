@@ -11,7 +11,7 @@ use crate::config::credentials::Origin;
 use crate::config::{Address, Config};
 use crate::connect::{self, Deadline};
 use crate::discover::cluster::{self, Unknown};
-use crate::scrape::target::login;
+use crate::scrape::job::login;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 
