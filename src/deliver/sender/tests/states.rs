@@ -41,7 +41,7 @@ async fn five_failures_are_a_receiver_that_is_down() {
     let world = World::new(Version::V2, None);
     world.push(&["a"]);
     let mut sender = world.sender(|_, _| Reply::Refused);
-    run_for(&mut sender, seconds(150.0)).await;
+    run_for(&mut sender, seconds(140.0)).await;
     check_pauses(
         &world.pauses(),
         &[0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0, 30.0][..world.pauses().len()],
