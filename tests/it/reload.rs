@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use testbed::http::Request;
 use testbed::receiver::Receiver;
-use testbed::{Exporter, ExporterBuilder, Part, Server, wait_until};
+use testbed::{Certificates, Exporter, ExporterBuilder, Part, Server, wait_until};
 
 /// An exporter with this document; state is in the folder.
 fn with(folder: &Path, document: &str, more: &[&str]) -> ExporterBuilder {
@@ -307,4 +307,52 @@ fn a_password_that_is_changed_in_its_file_is_the_one_that_is_used_next() {
     wait_until("the reload", PATIENCE, || {
         json_of(&exporter, "/api/v1/config")["reload"]["source"] == "named_file"
     });
+}
+
+#[test]
+fn certificates_that_are_renewed_in_their_files_are_used_by_the_next_connection() {
+    let (old, new) = (Certificates::generate(), Certificates::generate());
+    let server = |of: &Certificates| Server::builder(Part::Redis7).tls(of, true).start();
+    let (before, after) = (server(&old), server(&new));
+    let folder = tempfile::tempdir().expect("a folder");
+    let renew = |from: &Certificates| {
+        for (file, to) in
+            [(&from.ca, "ca.pem"), (&from.client.certificate, "cert.pem"), (&from.client.key, "key.pem")]
+        {
+            std::fs::copy(file, folder.path().join(to)).expect("copied");
+        }
+    };
+    renew(&old);
+    let document = format!(
+        "global: {{ scrape_interval: 300ms, scrape_timeout: 300ms }}\nservices:\n  - {{ name: before, instances: [\"{}\"] }}\n  \
+         - {{ name: after, instances: [\"{}\"] }}\ncredentials:\n  - name: p\n    match: {{ services: [before, after] }}\n    \
+         tls: {{ ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem }}\n",
+        before.address(),
+        after.address()
+    );
+    let exporter = with(folder.path(), &document, &[]).start();
+    let started = || {
+        exporter
+            .get("/-/metrics", &[])
+            .text()
+            .lines()
+            .find(|line| line.starts_with("process_start"))
+            .map(str::to_owned)
+    };
+    let up = |service: &str| {
+        let targets = json_of(&exporter, "/api/v1/targets")["targets"].as_array().expect("a list").clone();
+        let target = targets.into_iter().find(|target| target["service"] == service).unwrap_or_default();
+        (target["up"].clone(), target["reason"].clone())
+    };
+    wait_until("one of two", PATIENCE, || {
+        up("before").0 == true && up("after") == (json!(false), json!("tls"))
+    });
+    let began = started();
+    let connection = our_clients(&before);
+    renew(&new);
+    wait_until("the other one", PATIENCE, || up("after").0 == true);
+    assert_eq!(up("before").0, true, "who is connected stays so");
+    assert_eq!(our_clients(&before).len(), connection.len());
+    assert_eq!(our_clients(&before)[0]["id"], connection[0]["id"], "the connection of before is the same");
+    assert_eq!(started(), began);
 }
