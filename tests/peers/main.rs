@@ -22,6 +22,7 @@ mod aftermath;
 mod forgotten;
 mod members;
 mod trouble;
+mod users;
 
 use redvigil::config::Config;
 use redvigil::config::document::Sources;
