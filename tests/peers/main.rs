@@ -1,20 +1,45 @@
 //! Copies of the exporter that share work by a real etcd: each is the loop alone, with somebody who follows it as one who
 //! collects would.
 //!
+//! | what happens to etcd | what a copy does | shown by |
+//! | --- | --- | --- |
+//! | killed, and started again in time | the same lease; watches go on behind what they told | `trouble`, on 3.4 in `members` |
+//! | silent (SIGSTOP) | frozen within the TTL; `freeze` keeps its share, `stop` closes the fence | `trouble`, `members` |
+//! | silent for longer than the TTL | another lease, all anew, first what it had | `trouble`, on 3.4 in `members` |
+//! | one of three dead or silent | the next is asked; nothing moves | `members` |
+//! | no quorum | as if it were silent | `members` |
+//! | compacted | a list where a watch is below it, nothing where none is | `forgotten`, `aftermath` |
+//! | a token, password or certificate that counts no more | another token; frozen while none is to be had | `users` |
+//! | a lease that somebody revokes, keys that somebody touches | another lease; what is missing is written again | `forgotten`, `trouble` |
+//! | its data gone, or those of yesterday | all anew | `forgotten`, `aftermath` |
+//! | nothing, but we are held up | nothing is collected until etcd has confirmed the lease | `trouble` |
+//!
+//! What the client makes of it is in `tests/etcd`, what is seen from outside of the process in `tests/it/sharing`.
+//!
 //! What a newcomer would get wrong: the copies share one process and one runtime. Whoever is to be held up is its etcd.
 
 mod aftermath;
+mod forgotten;
+mod members;
 mod trouble;
+mod users;
 
 use redvigil::config::Config;
 use redvigil::config::document::Sources;
 use redvigil::peers::{Board, Coordination, SHARDS, Seen, Shards, Share, Standing, World};
 use redvigil::telemetry::events::Events;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use testbed::etcd::{Etcd, Event};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+const CLAIMS: &str = "/redvigil/default/shards/";
+const MEMBERS: &str = "/redvigil/default/peers/";
+const REGISTRATIONS: &str = "/services/exporter/";
+const TTL: Duration = Duration::from_secs(3);
 
 struct Copy {
     share: Share,
@@ -26,9 +51,15 @@ struct Copy {
     follower: JoinHandle<()>,
 }
 
+/// With one endpoint of etcd.
 fn config(url: &str, id: &str, more: &str) -> Config {
+    config_with(&format!("endpoints: [\"{url}\"]"), id, more)
+}
+
+/// With that said of etcd beside the TTL, and more of sharding.
+fn config_with(etcd: &str, id: &str, more: &str) -> Config {
     let text = format!(
-        "registry:\n  advertise: http://{id}\n  etcd: {{ endpoints: [\"{url}\"], ttl: 3s }}\n  sharding: {{ settle: 1s{more} }}\n\
+        "registry:\n  advertise: http://{id}\n  etcd: {{ {etcd}, ttl: 3s }}\n  sharding: {{ settle: 1s{more} }}\n\
          global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n"
     );
     let folder = tempfile::tempdir().expect("a folder");
@@ -106,9 +137,39 @@ async fn until(what: &str, is: impl Fn() -> bool) -> Duration {
     began.elapsed()
 }
 
+/// At no revision has a shard two owners: a claim is made where there is none. How many were made.
+fn check_history(etcd: &Etcd) -> usize {
+    let mut leases = BTreeMap::new();
+    let mut made = 0;
+    for event in etcd.history(CLAIMS, 1) {
+        match event {
+            Event::Put(kv) => {
+                let before = leases.insert(kv.key.clone(), kv.lease);
+                assert_eq!(before, None, "{} is claimed twice", kv.key);
+                assert_ne!(kv.lease, 0);
+                made += 1;
+            }
+            Event::Delete { key, .. } => _ = leases.remove(&key),
+        }
+    }
+    made
+}
+
+async fn two(etcd: &Etcd) -> (Copy, Copy) {
+    two_with(&format!("endpoints: [\"{}\"]", etcd.url()), "").await
+}
+
+/// Two that share, with that said of etcd, and more of sharding.
+async fn two_with(etcd: &str, more: &str) -> (Copy, Copy) {
+    let copy = |id: &str| begin(config_with(etcd, id, more));
+    let (a, b) = (copy("a:1"), copy("b:1"));
+    until("both share", || is_shared(&[&a, &b]) && a.ours().len() > 60 && b.ours().len() > 60).await;
+    (a, b)
+}
+
 #[tokio::test]
 async fn three_share_and_survive() {
-    let etcd = testbed::etcd::Etcd::start();
+    let etcd = Etcd::start();
     let url = etcd.url();
     let a = start(&url, "a:1");
     until("a has all", || a.standing().ours == Shards::ALL && a.share.fence.is_open()).await;

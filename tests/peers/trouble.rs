@@ -1,41 +1,13 @@
 //! etcd that hangs, keys that others touch, two of one name, and what it costs when nothing happens.
 
-use crate::{Copy, begin, config, is_shared, start, until};
+use crate::{
+    CLAIMS, Copy, MEMBERS, REGISTRATIONS, TTL, begin, check_history, config, is_shared, start, two, until,
+};
 use redvigil::peers::{SHARDS, Shards};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use testbed::etcd::{Etcd, Event};
+use testbed::etcd::Etcd;
 use tokio::time::sleep;
-
-const CLAIMS: &str = "/redvigil/default/shards/";
-const MEMBERS: &str = "/redvigil/default/peers/";
-const REGISTRATIONS: &str = "/services/exporter/";
-const TTL: Duration = Duration::from_secs(3);
-
-/// At no revision has a shard two owners: a claim is made where there is none. How many were made.
-fn check_history(etcd: &Etcd) -> usize {
-    let mut leases = BTreeMap::new();
-    let mut made = 0;
-    for event in etcd.history(CLAIMS, 1) {
-        match event {
-            Event::Put(kv) => {
-                let before = leases.insert(kv.key.clone(), kv.lease);
-                assert_eq!(before, None, "{} is claimed twice", kv.key);
-                assert_ne!(kv.lease, 0);
-                made += 1;
-            }
-            Event::Delete { key, .. } => _ = leases.remove(&key),
-        }
-    }
-    made
-}
-
-async fn two(etcd: &Etcd) -> (Copy, Copy) {
-    let (a, b) = (start(&etcd.url(), "a:1"), start(&etcd.url(), "b:1"));
-    until("both share", || is_shared(&[&a, &b]) && a.ours().len() > 60 && b.ours().len() > 60).await;
-    (a, b)
-}
 
 #[tokio::test]
 async fn etcd_that_hangs_longer_than_the_ttl_takes_nothing_away_until_it_says_so() {

@@ -321,7 +321,8 @@ impl Life<'_> {
         if was_silent {
             self.check_soon();
             self.list_failures = 0;
-            self.list_due = self.list_due.map(|_| Instant::now());
+            let is_due = std::mem::take(&mut self.has_missed) || self.list_due.is_some();
+            self.list_due = is_due.then(Instant::now);
             info!("etcd answers again");
             self.of.say(Some("frozen"), Some("ok"), "etcd answers again".into());
         }

@@ -99,6 +99,8 @@ pub(super) struct Life<'a> {
     is_silent: bool,
     /// Whether it was, and not all has been read anew since.
     was_silent: bool,
+    /// Whether something went while etcd was silent about our lease, and was not taken in.
+    has_missed: bool,
     /// Since when what there is has to be read.
     unread_since: Option<Instant>,
     /// Whether another process goes by our name, as was told last.
@@ -168,6 +170,7 @@ impl<'a> Life<'a> {
             published: now,
             is_silent: false,
             was_silent: false,
+            has_missed: false,
             unread_since: None,
             has_twin: false,
             is_overwritten: false,

@@ -4,7 +4,9 @@
 //! and the answers to our own writes may come in any order.
 //!
 //! What a newcomer would get wrong: a watch that failed goes on by itself behind what it told last; only one whose revision is
-//! compacted needs a list.
+//! compacted needs a list. And a watch may go on though our lease cannot be kept alive, as under a password that counts no more:
+//! then leases end, ours and perhaps everybody's, and it says so. What it says is gone stays as it was until etcd has answered
+//! about our lease; what somebody else has taken since is told, and is the other one's.
 
 use super::Life;
 use crate::net::etcd::{Change, Changes, Error, Keys, Kv, Page, Watch};
@@ -100,6 +102,10 @@ impl Life<'_> {
         let shard = claims::shard(&self.settings.claims, key);
         if let (Change::Put(kv), Some(shard)) = (change, self.settings.left_of(key)) {
             return self.note_left(shard, &kv.value);
+        }
+        if let (Change::Delete { .. }, true) = (change, self.is_silent) {
+            self.has_missed = true;
+            return;
         }
         match (change, id, shard) {
             (Change::Put(kv), Some(id), _) => {

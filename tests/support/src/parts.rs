@@ -49,13 +49,15 @@ pub enum Part {
     Etcd34,
     /// etcd 3.5.
     Etcd35,
+    /// The command line of etcd, 3.4.
+    Etcdctl,
 }
 
 /// One line for each part: its name in `parts.tsv`, where Debian puts it, the beginning of the version it must
 /// have there (empty: any), and whether tests may be skipped without it.
 type Row = (Part, &'static str, &'static str, &'static str, bool);
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     (Part::Redis62, "redis-6.2", "", "6.2.", false),
     (Part::Redis7, "redis-7", "/usr/bin/redis-server", "7.", false),
     (Part::Redis8, "redis-8", "", "8.", false),
@@ -73,6 +75,7 @@ const ROWS: [Row; 17] = [
     (Part::Consul, "consul", "", "1.8", true),
     (Part::Etcd34, "etcd-3.4", "/usr/bin/etcd", "3.4", false),
     (Part::Etcd35, "etcd-3.5", "", "3.5", false),
+    (Part::Etcdctl, "etcdctl", "/usr/bin/etcdctl", "", false),
 ];
 
 impl Part {

@@ -197,13 +197,20 @@ impl Etcd {
             self.call("auth/role/add", &json!({"name": name}));
             self.call("auth/user/grant", &json!({"user": name, "role": name}));
         }
-        for prefix in &user.prefixes {
-            let permission =
-                json!({"permType": "READWRITE", "key": encode(prefix), "range_end": end(prefix)});
-            self.call("auth/role/grant", &json!({"name": user.name, "perm": permission}));
-        }
+        user.prefixes.iter().for_each(|prefix| self.permit(&user.name, prefix));
         self.call("auth/enable", &json!({}));
         self.with_users = true;
+    }
+
+    /// Gives a user another password; etcd forgets its tokens then.
+    pub fn change_password(&self, name: &str, password: &str) {
+        self.call("auth/user/changepw", &json!({"name": name, "password": password}));
+    }
+
+    /// Lets a user read and write what begins with this, too.
+    pub fn permit(&self, name: &str, prefix: &str) {
+        let permission = json!({"permType": "READWRITE", "key": encode(prefix), "range_end": end(prefix)});
+        self.call("auth/role/grant", &json!({"name": name, "perm": permission}));
     }
 
     /// A token of `root`, where there are users.

@@ -1,11 +1,13 @@
 //! A real etcd: one member or several, with users and with TLS where a test asks for them.
 //!
 //! It keeps its ports and its data when a member is killed, so that the member comes back as the same one. What it has is
-//! asked by the JSON gateway (`gateway`), which shares no code with the client under test.
+//! asked by the JSON gateway (`gateway`), which shares no code with the client under test. `backup` is about what of its data is
+//! kept.
 //!
 //! What a newcomer would get wrong: the shortest TTL that etcd grants comes from its election time-out (2 s here), and a lease
 //! that ends is deleted up to half a second later.
 
+mod backup;
 mod gateway;
 
 use std::sync::Arc;
@@ -127,7 +129,7 @@ impl EtcdBuilder {
             true => tls.client_config(),
             false => tls.anonymous_config(),
         });
-        let mut etcd = Etcd { members, tls: self.tls, client, with_users: false, _folder: folder };
+        let mut etcd = Etcd { members, tls: self.tls, client, with_users: false, folder };
         // Members wait for each other, so that all are started before the first is waited for.
         etcd.members.iter_mut().for_each(Member::launch);
         etcd.members.iter_mut().for_each(Member::wait);
@@ -145,7 +147,7 @@ pub struct Etcd {
     tls: Option<Certificates>,
     client: Option<Arc<ClientConfig>>,
     with_users: bool,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Etcd {
