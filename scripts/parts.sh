@@ -70,7 +70,8 @@ alone_names() { alone_parts | cut -d ' ' -f 2-; }
 # version PROGRAM: what the program says its version is, or nothing when it does not run.
 version() {
   local said
-  said=$(timeout 20 "$1" --version 2>&1 </dev/null || timeout 20 "$1" -version 2>&1 </dev/null) || return 0
+  said=$(timeout 20 "$1" --version 2>&1 </dev/null || timeout 20 "$1" -version 2>&1 </dev/null ||
+    timeout 20 "$1" version 2>&1 </dev/null) || return 0
   grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$said" | head -n 1 || true
 }
 
