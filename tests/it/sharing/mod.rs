@@ -3,6 +3,7 @@
 //! - [`moves`]: one comes, one goes in good order, one dies, one is cut off; how long that takes, and what it costs
 //! - [`chaos`]: all of that at random
 //! - [`found`]: what a real Prometheus makes of it
+//! - [`stopped`]: one is stopped and goes on
 //!
 //! Servers note who asked them when, and a receiver what was pushed by whom; `testbed::sharing` judges both, and etcd's own
 //! history of the claims.
@@ -14,6 +15,7 @@ mod chaos;
 mod found;
 
 mod moves;
+mod stopped;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
