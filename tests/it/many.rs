@@ -79,7 +79,8 @@ fn hung_servers_do_not_hold_up_healthy_ones() {
         }
     });
     let slowest = slowest.into_inner().expect("nobody panicked");
-    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    // The hung ones take two seconds; a busy machine gets one.
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }
 
 #[test]
