@@ -5,7 +5,7 @@
 //! the reason in the log (once, until it is another one), in metrics and in `/api/v1/config`. Who has read the same twice
 //! wakes nobody.
 //!
-//! [`load`] reads and compares, [`moment`] is what is said for the moment, [`tell`] publishes or says why not.
+//! `load` reads and compares, `moment` is what is said for the moment, `tell` publishes or says why not.
 //!
 //! What a newcomer would get wrong: files are read and documents understood on a thread beside ours. Thousands of services
 //! take a while, and collections go on meanwhile.
