@@ -13,7 +13,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
 const FOLDER: &str = "config";
@@ -32,6 +32,10 @@ pub struct LastGood {
     folder: PathBuf,
     /// Whose document it must be.
     place: Arc<str>,
+    /// Held while one is written.
+    writing: Arc<Mutex<()>>,
+    /// The newest that is to be kept.
+    wanted: Arc<Mutex<Option<Document>>>,
 }
 
 /// The first line.
@@ -74,7 +78,20 @@ pub enum Error {
 impl LastGood {
     /// That of a remote document, below the folder of all state (`Deliver::state`).
     pub fn new(storage: &Path, remote: &Remote) -> Self {
-        Self { folder: storage.join(FOLDER), place: remote.to_string().into() }
+        let (writing, wanted) = <_>::default();
+        Self { folder: storage.join(FOLDER), place: remote.to_string().into(), writing, wanted }
+    }
+
+    /// This one is to be kept, and none that was to be before it.
+    pub fn want(&self, document: Document) {
+        *lock(&self.wanted) = Some(document);
+    }
+
+    /// Keeps the newest that is wanted, unless somebody has. One at a time, as [`Self::keep`] is.
+    pub fn keep_wanted(&self) -> io::Result<()> {
+        let _alone = lock(&self.writing);
+        let wanted = lock(&self.wanted).take();
+        wanted.map_or(Ok(()), |document| self.keep(&document))
     }
 
     /// Keeps a document that was accepted, in the place of the one before. Blocks until it is on the disk; after an error the
@@ -125,6 +142,11 @@ impl LastGood {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it holds is whole at any time.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The head and the document behind it, where they are as they were written.
 fn parse(content: &[u8]) -> Option<(Head, &str)> {
     let end = memchr::memchr(b'\n', content).filter(|end| *end < HEAD)?;
@@ -165,6 +187,24 @@ mod tests {
         let names: Vec<_> =
             fs::read_dir(&last.folder).expect("a folder").flatten().map(|e| e.file_name()).collect();
         assert_eq!(names, [NAME]);
+    }
+
+    #[test]
+    fn the_newest_is_kept_however_many_are_written_at_once() {
+        let storage = tempfile::tempdir().expect("a folder");
+        let last = LastGood::new(storage.path(), &remote("consul://h/k"));
+        let document = |version: u32| Document {
+            place: "consul://h:8500/k".into(),
+            text: "a: 1\n".repeat(50_000).into(),
+            version: version.to_string(),
+        };
+        std::thread::scope(|scope| {
+            for version in 1..=20 {
+                last.want(document(version));
+                scope.spawn(|| last.keep_wanted().expect("kept"));
+            }
+        });
+        assert_eq!(last.load().expect("whole"), Some(document(20)));
     }
 
     #[test]

@@ -70,6 +70,11 @@ fn what_etcd_keeps_goes_before_the_file_and_is_followed() {
     changes(&exporter, "etcd", "4s", |text| _ = etcd.put(KEY, text, 0));
     assert!(exporter.get("/-/metrics", &[]).text().contains("redvigil_config_last_reload_successful 1"));
 
+    // It is on the disk a moment after it is in effect.
+    let kept = folder.path().join("state/config/last-good.yaml");
+    wait_until("the last good one to be kept", PATIENCE, || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("scrape_interval: 4s"))
+    });
     // A start while it is away goes on with the last good one, and follows it when it is back.
     assert_eq!(exporter.stop().code(), Some(0), "{}", exporter.stderr());
     etcd.kill();

@@ -41,8 +41,9 @@ impl Reloader {
             self.world.events.push("", Kind::Config, None, None, message);
         }
         if let (Some(document), Some(kept)) = (remote, self.world.kept.clone()) {
+            kept.want(document);
             drop(tokio::task::spawn_blocking(move || {
-                if let Err(error) = kept.keep(&document) {
+                if let Err(error) = kept.keep_wanted() {
                     warn!(error = %error, "the remote document cannot be kept for a start without its source");
                 }
             }));
